@@ -1,0 +1,8 @@
+"""ComfyUI's door to FaceCrafter."""
+
+
+async def comfy_entrypoint():
+    """Called by ComfyUI when it loads the pack; the nodes are imported here and not before."""
+    from .nodes import FaceCrafterExtension
+
+    return FaceCrafterExtension()

@@ -1,0 +1,36 @@
+"""FaceCrafter's nodes for ComfyUI (V3 schema). Each file holds one kind of node; `host` is the only room that knows ComfyUI's insides.
+
+Nodes are thin: they unpack sockets, call facecrafter_core or nodes.host, and pack sockets.
+"""
+
+from __future__ import annotations
+
+from comfy_api.latest import ComfyExtension, io
+
+from .conditioning import FaceCrafterConditioning
+from .emotion import FaceCrafterEmotion, FaceCrafterEmotionFromImage, FaceCrafterEmotionSweep
+from .faces import FaceCrafterEncodeIdentity, FaceCrafterExtractLandmarks, FaceCrafterSamplePortrait
+from .host.adapter import register_folder
+from .loaders import FaceCrafterLoader
+from .sampling import FaceCrafterApply, FaceCrafterGuidanceIntervals, FaceCrafterGuiderNode, FaceCrafterSampler
+
+
+class FaceCrafterExtension(ComfyExtension):
+    async def on_load(self) -> None:
+        register_folder()
+
+    async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        return [
+            FaceCrafterLoader,
+            FaceCrafterSamplePortrait,
+            FaceCrafterEncodeIdentity,
+            FaceCrafterExtractLandmarks,
+            FaceCrafterEmotion,
+            FaceCrafterEmotionFromImage,
+            FaceCrafterEmotionSweep,
+            FaceCrafterConditioning,
+            FaceCrafterSampler,
+            FaceCrafterGuiderNode,
+            FaceCrafterApply,
+            FaceCrafterGuidanceIntervals,
+        ]

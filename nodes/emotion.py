@@ -1,0 +1,123 @@
+"""Emotions by name, by valence and arousal, by class, from a photo, and in between."""
+
+from __future__ import annotations
+
+import torch
+from comfy_api.latest import io
+
+from ..facecrafter_core.faces.emotion import EMOTIONS, Emotion
+from .faces import choice, choice_inputs, landmarker
+from .host.adapter import DEMO_FOLDER
+from .pictures import emotion_chart, to_image, to_photos
+from .types import CATEGORY, EmotionVectors
+
+SOURCES = ("preset", "valence and arousal", "classes")
+
+
+def emotion_outputs() -> list[io.Output]:
+    return [
+        EmotionVectors.Output(id="emotion", display_name="EMOTION", tooltip="Valence, arousal and eight class probabilities."),
+        io.Image.Output(id="chart", display_name="CHART", tooltip="The emotion as a picture: the valence-arousal plane and the eight classes."),
+        io.String.Output(id="description", display_name="DESCRIPTION", tooltip="The emotion in words."),
+    ]
+
+
+def pack(emotions: list[Emotion]) -> io.NodeOutput:
+    """Emotions -> the three sockets of emotion_outputs."""
+    vectors = torch.stack([torch.as_tensor(e.vector) for e in emotions]).float()
+    return io.NodeOutput(vectors, to_image([emotion_chart(v.numpy()) for v in vectors]), "\n".join(e.describe() for e in emotions))
+
+
+class FaceCrafterEmotion(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        share = {"default": 0.0, "min": 0.0, "max": 1.0, "step": 0.01}
+        return io.Schema(
+            node_id="FaceCrafterEmotion",
+            display_name="Emotion",
+            category=CATEGORY,
+            description="An emotion by name and intensity, by a point in the valence-arousal plane, or by all ten numbers.",
+            inputs=[
+                io.Combo.Input("source", options=list(SOURCES), default=SOURCES[0], tooltip="Which of the inputs below count."),
+                io.Combo.Input("preset", options=list(EMOTIONS), default="happy", tooltip="With 'preset': the emotion's name."),
+                io.Float.Input(
+                    "intensity", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="With 'preset': 0 is neutral, 1 the full emotion."
+                ),
+                io.Float.Input(
+                    "valence",
+                    default=0.0,
+                    min=-1.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="From unpleasant (-1) to pleasant (1). Counts with 'valence and arousal' and with 'classes'.",
+                ),
+                io.Float.Input(
+                    "arousal",
+                    default=0.0,
+                    min=-1.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="From calm (-1) to excited (1). Counts with 'valence and arousal' and with 'classes'.",
+                ),
+                *(
+                    io.Float.Input(
+                        name,
+                        **{**share, "default": 1.0 if name == "neutral" else 0.0},
+                        tooltip=f"With 'classes': the probability of {name}. The eight must sum to 1.",
+                    )
+                    for name in EMOTIONS
+                ),
+            ],
+            outputs=emotion_outputs(),
+        )
+
+    @classmethod
+    def execute(cls, source: str, preset: str, intensity: float, valence: float, arousal: float, **classes: float) -> io.NodeOutput:
+        if source == "preset":
+            return pack([Emotion.preset(preset, intensity)])
+        if source == "valence and arousal":
+            return pack([Emotion.from_valence_arousal(valence, arousal)])
+        return pack([Emotion(valence, arousal, tuple(classes[name] for name in EMOTIONS))])
+
+
+class FaceCrafterEmotionSweep(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FaceCrafterEmotionSweep",
+            display_name="Emotion Sweep",
+            category=CATEGORY,
+            description="A batch of emotions from one to another, in even steps: one portrait each.",
+            inputs=[
+                EmotionVectors.Input("first", tooltip="Where the sweep begins."),
+                EmotionVectors.Input("last", tooltip="Where it ends."),
+                io.Int.Input("count", default=5, min=2, max=64, tooltip="How many emotions, both ends included."),
+            ],
+            outputs=emotion_outputs(),
+        )
+
+    @classmethod
+    def execute(cls, first: torch.Tensor, last: torch.Tensor, count: int) -> io.NodeOutput:
+        a, b = (Emotion(float(v[0]), float(v[1]), tuple(v[2:].tolist())) for v in (first[0], last[-1]))
+        return pack([a.blend(b, i / (count - 1)) for i in range(count)])
+
+
+class FaceCrafterEmotionFromImage(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FaceCrafterEmotionFromImage",
+            display_name="Emotion From Image",
+            category=CATEGORY,
+            description="The emotion that a face shows. A batch of photos gives a batch of emotions.",
+            inputs=[io.Image.Input("photo", tooltip="Whose emotion to copy; need not be the same person."), *choice_inputs()],
+            outputs=emotion_outputs(),
+        )
+
+    @classmethod
+    def execute(cls, photo: torch.Tensor, face: str, face_number: int) -> io.NodeOutput:
+        from ..facecrafter_core.faces.emotion import DemoEmotionEstimator
+
+        estimator = DemoEmotionEstimator(DEMO_FOLDER / "emotion" / "model.safetensors")
+        faces = [landmarker().find_face(p, choice(face, face_number)) for p in to_photos(photo, "photo")]
+        return pack([estimator.estimate(face) for face in faces])

@@ -1,0 +1,160 @@
+"""Photos -> identity and landmarks."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Any
+
+import torch
+from comfy_api.latest import io, ui
+
+from ..facecrafter_core.errors import ModelError
+from .host.adapter import DEMO_FOLDER, FaceCrafter
+from .pictures import sample_names, sample_path, to_image, to_photos
+from .types import CATEGORY, Crafter, Identity, Landmarks
+
+CHOICES = ("largest", "only one", "by number")
+
+
+@lru_cache(maxsize=1)
+def landmarker() -> Any:
+    """The one FaceLandmarker of this process."""
+    from ..facecrafter_core.faces.landmarker import FaceLandmarker
+
+    return FaceLandmarker()
+
+
+@lru_cache(maxsize=2)
+def identity_encoder(family: str) -> Any:
+    """The identity encoder of a family.
+
+    Raises:
+        ModelError: there is none in this version.
+    """
+    if family == "demo":
+        from ..facecrafter_core.faces.identity import DemoIdentityEncoder
+
+        return DemoIdentityEncoder(DEMO_FOLDER / "identity" / "model.safetensors")
+    raise ModelError(f"This version of FaceCrafter has no identity encoder for the {family} family; expected the demo.")
+
+
+def choice_inputs() -> list[io.Input]:
+    """The two inputs that say which face of a photo is meant."""
+    return [
+        io.Combo.Input(
+            "face",
+            options=list(CHOICES),
+            default=CHOICES[0],
+            tooltip="Which face, when a photo shows several. 'only one' stops with an error instead of choosing.",
+        ),
+        io.Int.Input("face_number", default=0, min=0, max=9, tooltip="With 'by number': counted from 0, left to right."),
+    ]
+
+
+def choice(face: str, face_number: int) -> str | int:
+    """The two inputs -> find_face's `choose`."""
+    return {"largest": "largest", "only one": "only"}.get(face, face_number)
+
+
+class FaceCrafterSamplePortrait(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        names = sample_names()
+        return io.Schema(
+            node_id="FaceCrafterSamplePortrait",
+            display_name="Sample Portrait",
+            category=CATEGORY,
+            description="One of the portraits that come with FaceCrafter, so that a workflow runs at once. Replace it by Load Image.",
+            inputs=[io.Combo.Input("portrait", options=names, default=names[0] if names else None, tooltip="A rendered person; no real one.")],
+            outputs=[io.Image.Output(id="image", display_name="IMAGE", tooltip="The portrait.")],
+        )
+
+    @classmethod
+    def execute(cls, portrait: str) -> io.NodeOutput:
+        from ..facecrafter_core.faces.photo import load_photo
+
+        image = to_image([load_photo(sample_path(portrait))])
+        return io.NodeOutput(image, ui=ui.PreviewImage(image, cls=cls))
+
+
+class FaceCrafterEncodeIdentity(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FaceCrafterEncodeIdentity",
+            display_name="Encode Identity",
+            category=CATEGORY,
+            description="Who it is: one or several photos of one person -> the identity, averaged over the photos.",
+            inputs=[
+                Crafter.Input("facecrafter", tooltip="From Load FaceCrafter; says which identity encoder is needed."),
+                io.Image.Input("photo", tooltip="A photo of the person. All pictures of a batch are taken for the same person."),
+                *choice_inputs(),
+                io.Image.Input("photo_2", optional=True, tooltip="A further photo of the same person."),
+                io.Image.Input("photo_3", optional=True, tooltip="A further photo of the same person."),
+                io.Image.Input("photo_4", optional=True, tooltip="A further photo of the same person."),
+            ],
+            outputs=[
+                Identity.Output(id="identity", display_name="IDENTITY", tooltip="The identity: a unit vector."),
+                io.Image.Output(id="crops", display_name="FACES", tooltip="What the encoder saw: the aligned face of each photo."),
+            ],
+        )
+
+    @classmethod
+    def execute(
+        cls,
+        facecrafter: FaceCrafter,
+        photo: torch.Tensor,
+        face: str,
+        face_number: int,
+        photo_2: torch.Tensor | None = None,
+        photo_3: torch.Tensor | None = None,
+        photo_4: torch.Tensor | None = None,
+    ) -> io.NodeOutput:
+        from ..facecrafter_core.faces.align import align_face
+        from ..facecrafter_core.faces.identity import encode_identity
+
+        photos = to_photos(photo, "photo")
+        for name, more in (("photo_2", photo_2), ("photo_3", photo_3), ("photo_4", photo_4)):
+            photos += to_photos(more, name) if more is not None else []
+        finder, which = landmarker(), choice(face, face_number)
+        identity = encode_identity(photos, finder, identity_encoder(facecrafter.family.name), choose=which)
+        size = facecrafter.family.image_size
+        crops = [align_face(p, finder.find_face(p, which).landmarks, size=size, rotate=True).image for p in photos]
+        return io.NodeOutput(identity[None], to_image(crops))
+
+
+class FaceCrafterExtractLandmarks(io.ComfyNode):
+    @classmethod
+    def define_schema(cls) -> io.Schema:
+        return io.Schema(
+            node_id="FaceCrafterExtractLandmarks",
+            display_name="Extract Landmarks",
+            category=CATEGORY,
+            description="Pose and expression: a photo of anyone -> 478 landmarks in the picture to be made, and their drawing. "
+            "A batch of photos gives a batch of landmarks: one new portrait each.",
+            inputs=[
+                io.Image.Input("photo", tooltip="Whose pose and expression to copy; need not be the same person."),
+                *choice_inputs(),
+                io.Int.Input(
+                    "drawing_size", default=256, min=64, max=2048, step=64, tooltip="Side of the drawing in pixels; the landmarks stay the same."
+                ),
+            ],
+            outputs=[
+                Landmarks.Output(id="landmarks", display_name="LANDMARKS", tooltip="478 points a face, in units of the picture."),
+                io.Image.Output(id="drawing", display_name="DRAWING", tooltip="The landmarks, drawn as the adapter sees them."),
+                io.Image.Output(id="crops", display_name="FACES", tooltip="The part of each photo that the picture will show."),
+            ],
+        )
+
+    @classmethod
+    def execute(cls, photo: torch.Tensor, face: str, face_number: int, drawing_size: int) -> io.NodeOutput:
+        from ..facecrafter_core.faces.align import align_face
+        from ..facecrafter_core.faces.drawing import draw_landmarks
+
+        finder, which = landmarker(), choice(face, face_number)
+        aligned = [
+            align_face(p, finder.find_face(p, which).landmarks, size=drawing_size, rotate=False) for p in to_photos(photo, "photo")
+        ]
+        landmarks = torch.stack([torch.as_tensor(a.landmarks) for a in aligned]).float()
+        drawings = [draw_landmarks(a.landmarks, drawing_size) for a in aligned]
+        return io.NodeOutput(landmarks, to_image(drawings), to_image([a.image for a in aligned]))

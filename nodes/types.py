@@ -1,0 +1,20 @@
+"""The sockets of our own, and what flows through them.
+
+FACECRAFTER     host.adapter.FaceCrafter: an adapter and the text encoder of its base
+FC_IDENTITY     float tensor [N, D]: unit vectors
+FC_LANDMARKS    float tensor [N, 478, 3] in units of the target picture (0..1)
+FC_EMOTION      float tensor [N, 10]: valence, arousal, eight class probabilities
+FC_INTERVALS    three (start, end) in shares of the sampling run: identity, landmarks, emotion
+"""
+
+from __future__ import annotations
+
+from comfy_api.latest import io
+
+CATEGORY = "FaceCrafter"
+
+Crafter = io.Custom("FACECRAFTER")
+Identity = io.Custom("FC_IDENTITY")
+Landmarks = io.Custom("FC_LANDMARKS")
+EmotionVectors = io.Custom("FC_EMOTION")
+Intervals = io.Custom("FC_INTERVALS")
