@@ -1,0 +1,1 @@
+"""Control modules, decoupled cross-attention branches and the adapter file."""

@@ -1,0 +1,175 @@
+"""The adapter: both control modules with their branches, and its file.
+
+The file is one safetensors file. Its keys are module paths; its metadata say everything that is needed to rebuild the modules:
+format version, configuration, emotion label order, training stage, licence.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from ..errors import AdapterError
+from .branches import ControlBranch
+from .config import PRESETS, ControlConfig
+from .modules import EmotionModule, LandmarkModule
+
+FORMAT = "facecrafter-adapter"
+FORMAT_VERSION = 1
+
+
+class FaceCrafterAdapter(nn.Module):
+    """Landmark and emotion control for one base family. Either condition may be absent (None).
+
+    Args:
+        config: sizes.
+        landmark, emotion: which conditions to build.
+        operations: where Linear, Conv2d, GroupNorm and LayerNorm are taken from.
+    """
+
+    def __init__(self, config: ControlConfig, landmark: bool = True, emotion: bool = True, operations: Any = nn) -> None:
+        super().__init__()
+        if not landmark and not emotion:
+            raise AdapterError("An adapter needs at least one of the landmark and emotion modules, found neither.")
+        self.config = config
+        self.landmark = LandmarkModule(config, operations) if landmark else None
+        self.landmark_branch = ControlBranch(config.landmark_width, config, operations) if landmark else None
+        self.emotion = EmotionModule(config, operations) if emotion else None
+        self.emotion_branch = ControlBranch(config.emotion_width, config, operations) if emotion else None
+
+    def draw(self, landmarks: Tensor | np.ndarray) -> Tensor:
+        """landmarks [B, 478, 3] in units of the picture (0..1) -> drawings [B, 3, S, S] in 0..1."""
+        from ..faces.drawing import LANDMARK_STYLE, draw_landmarks
+
+        if self.config.landmark_style != LANDMARK_STYLE:
+            raise AdapterError(
+                f"This adapter reads landmark drawings of style {self.config.landmark_style}, "
+                f"but this version draws style {LANDMARK_STYLE}. Use the version of FaceCrafter that the adapter was made with."
+            )
+        points = np.asarray(torch.as_tensor(landmarks).detach().cpu(), dtype=np.float32)
+        pictures = np.stack([draw_landmarks(p, self.config.picture_size) for p in points])
+        return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+
+    def encode_landmarks(self, landmarks: Tensor | np.ndarray) -> Tensor:
+        """landmarks [B, 478, 3] in units of the picture (0..1) -> landmark tokens [B, T, W]."""
+        if self.landmark is None:
+            raise AdapterError("This adapter has no landmark module; leave the landmarks out or load another adapter.")
+        parameter = next(self.landmark.parameters())
+        return self.landmark(self.draw(landmarks).to(parameter.device, parameter.dtype))
+
+    def encode_emotion(self, emotions: Tensor | np.ndarray) -> Tensor:
+        """emotion vectors [B, 10] -> emotion tokens [B, T, W]."""
+        if self.emotion is None:
+            raise AdapterError("This adapter has no emotion module; leave the emotion out or load another adapter.")
+        parameter = next(self.emotion.parameters())
+        return self.emotion(torch.as_tensor(emotions).to(parameter.device, parameter.dtype))
+
+
+def save_adapter(adapter: FaceCrafterAdapter, path: str | Path, dtype: torch.dtype | None = None, **metadata: str) -> None:
+    """Writes the adapter file; the old file, if any, stays whole until the new one is complete.
+
+    Args:
+        dtype: type of the stored weights (None: as they are).
+        metadata: further entries, such as stage="joint" or license="apache-2.0".
+    """
+    from safetensors.torch import save_file
+
+    from ..faces.emotion import EMOTIONS
+
+    header = {
+        "format": FORMAT,
+        "format_version": str(FORMAT_VERSION),
+        "config": json.dumps(adapter.config.to_dict()),
+        "emotions": json.dumps(list(EMOTIONS)),
+        **metadata,
+    }
+    tensors = {k: v.detach().cpu().to(dtype or v.dtype).contiguous() for k, v in adapter.state_dict().items()}
+    path = Path(path)
+    temporary = path.with_name(f".{path.name}.part{os.getpid()}")
+    try:
+        save_file(tensors, str(temporary), metadata=header)
+        os.replace(temporary, path)
+    except Exception as error:  # safetensors reports a full disk in a class of its own
+        raise AdapterError(f"Could not write the adapter to {path}: {error}. Nothing was changed there.") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def read_adapter_metadata(path: str | Path) -> dict[str, Any]:
+    """The checked metadata of an adapter file, with `config` as a ControlConfig and `shapes` by key; reads no weights.
+
+    Raises:
+        AdapterError: not there, not a safetensors file, truncated, not ours, or of an unknown version.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    path = Path(path)
+    if not path.is_file():
+        raise AdapterError(f"There is no adapter file at {path}.")
+    try:
+        with safe_open(str(path), framework="pt") as file:
+            header = dict(file.metadata() or {})
+            shapes = {key: tuple(file.get_slice(key).get_shape()) for key in file.keys()}
+    except (SafetensorError, OSError) as error:
+        raise AdapterError(f"{path.name} is not a whole safetensors file ({error}). Download or export it again.") from error
+    if header.get("format") != FORMAT:
+        raise AdapterError(
+            f"{path.name} is a safetensors file but no FaceCrafter adapter: expected the metadata format={FORMAT}, "
+            f"found {header.get('format', 'none')}. Choose a file written by FaceCrafter's training or export scripts."
+        )
+    if header.get("format_version") != str(FORMAT_VERSION):
+        raise AdapterError(
+            f"{path.name} has adapter format version {header.get('format_version')}, this version of FaceCrafter reads "
+            f"version {FORMAT_VERSION}. Update FaceCrafter or export the adapter again."
+        )
+    try:
+        config = ControlConfig.from_dict(json.loads(header["config"]))
+        emotions = json.loads(header["emotions"])
+    except (KeyError, TypeError, ValueError) as error:
+        raise AdapterError(f"The metadata of {path.name} cannot be read: {error}. Export the adapter again.") from error
+    return {**header, "config": config, "emotions": emotions, "shapes": shapes}
+
+
+def load_adapter(path: str | Path, operations: Any = nn) -> FaceCrafterAdapter:
+    """Reads an adapter file.
+
+    Raises:
+        AdapterError: see read_adapter_metadata; also when shapes or the emotion order differ from what is expected.
+    """
+    from safetensors.torch import load_file
+
+    from ..faces.emotion import EMOTIONS
+
+    header = read_adapter_metadata(path)
+    name, shapes = Path(path).name, header["shapes"]
+    if header["emotions"] != list(EMOTIONS):
+        raise AdapterError(f"{name} orders emotions as {header['emotions']}, expected {list(EMOTIONS)}. Export it again.")
+    adapter = FaceCrafterAdapter(
+        header["config"],
+        landmark=any(key.startswith("landmark.") for key in shapes),
+        emotion=any(key.startswith("emotion.") for key in shapes),
+        operations=operations,
+    )
+    expected = {key: tuple(value.shape) for key, value in adapter.state_dict().items()}
+    for key in sorted(expected.keys() | shapes.keys()):
+        if expected.get(key) != shapes.get(key):
+            raise AdapterError(
+                f"{name} does not fit its own configuration: {key} should have shape {expected.get(key, 'none (no such key)')}, "
+                f"found {shapes.get(key, 'none (key is missing)')}. Export the adapter again."
+            )
+    weights = load_file(str(path))
+    adapter.load_state_dict({key: value.float() for key, value in weights.items()})
+    return adapter.eval().requires_grad_(False)
+
+
+def new_adapter(family: str, **modules: bool) -> FaceCrafterAdapter:
+    """An untrained adapter of the "full" or "demo" preset; `modules` as in FaceCrafterAdapter."""
+    if family not in PRESETS:
+        raise AdapterError(f"Expected a family out of {sorted(PRESETS)}, found {family!r}.")
+    return FaceCrafterAdapter(PRESETS[family], **modules)

@@ -1,0 +1,1 @@
+"""Guidance (Eq. 6), model families, identity tokens and the diffusers-backed pipeline."""

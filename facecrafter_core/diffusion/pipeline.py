@@ -1,0 +1,255 @@
+"""Identity, landmarks and emotion -> portraits, on diffusers (Sec. 3.3)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from diffusers import DiffusionPipeline
+from PIL import Image
+from torch import Tensor
+
+from ..control.adapter import FaceCrafterAdapter, load_adapter
+from ..control.branches import BranchInput, branch_inputs, repeat_rows
+from ..errors import ModelError
+from ..faces.emotion import Emotion
+from .families import Family, family_of
+from .guidance import ROWS, Guidance, combine, guidance_coefficients, row_has_emotion, row_has_landmarks
+from .identity_tokens import encode_identity_tokens, encode_no_identity
+from .processors import install_branches
+
+DEMO_FOLDER = Path(__file__).resolve().parents[2] / "demo"
+StepCallback = Callable[[int, int, Tensor], None]
+
+
+class FaceCrafterPipeline(DiffusionPipeline):
+    """A base of the full or the demo family with a FaceCrafter adapter.
+
+    `FaceCrafterPipeline.from_pretrained(folder)` reads a diffusers folder (unet, vae, text_encoder, scheduler) and the adapter in it
+    or the one given. Any diffusers scheduler can take the place of DDPM: `pipe.scheduler = X.from_config(pipe.scheduler.config)`.
+    """
+
+    model_cpu_offload_seq = "text_encoder->unet->vae"
+
+    def __init__(self, unet: Any, vae: Any, text_encoder: Any, scheduler: Any, adapter: FaceCrafterAdapter | None = None) -> None:
+        super().__init__()
+        self.register_modules(unet=unet, vae=vae, text_encoder=text_encoder, scheduler=scheduler)
+        install_branches(unet)
+        self.adapter = adapter
+
+    @classmethod
+    def from_pretrained(cls, folder: str | Path = DEMO_FOLDER, adapter: str | Path | None = None, **kwargs: Any) -> FaceCrafterPipeline:
+        """Reads the base from `folder` and the adapter from `adapter`, else from adapter.safetensors in the folder.
+
+        Raises:
+            ModelError: no such folder, or parts are missing there. AdapterError: see load_adapter.
+        """
+        folder = Path(folder)
+        missing = [p for p in ("unet", "vae", "text_encoder", "scheduler") if not (folder / p).is_dir()]
+        if missing:
+            raise ModelError(f"{folder} is not a FaceCrafter base: expected folders unet, vae, text_encoder, scheduler, missing {missing}.")
+        pipe = super().from_pretrained(str(folder), **kwargs)
+        path = Path(adapter) if adapter else folder / "adapter.safetensors"
+        if adapter or path.is_file():
+            pipe.set_adapter(load_adapter(path))
+        return pipe
+
+    def set_adapter(self, adapter: FaceCrafterAdapter | None) -> None:
+        """Puts an adapter in, in the UNet's type and place.
+
+        Raises:
+            ModelError: the adapter was made for a UNet of other widths.
+        """
+        if adapter is not None:
+            widths = tuple(m.to_k.out_features for n, m in self.unet.named_modules() if n.endswith("attn2"))
+            if sorted(widths) != sorted(adapter.config.layer_widths):
+                raise ModelError(
+                    f"The adapter is for a UNet of the {adapter.config.family} family (widths {sorted(set(adapter.config.layer_widths))}), "
+                    f"this UNet has widths {sorted(set(widths))}. Load the adapter with the base that it was trained on."
+                )
+            adapter = adapter.to(self.unet.device, self.unet.dtype)
+        self.adapter = adapter
+
+    def to(self, *args: Any, **kwargs: Any) -> FaceCrafterPipeline:
+        super().to(*args, **kwargs)
+        if self.adapter is not None:
+            self.adapter.to(self.unet.device, self.unet.dtype)
+        return self
+
+    @property
+    def family(self) -> Family:
+        return family_of(self.unet.config.cross_attention_dim)
+
+    @torch.inference_mode()
+    def __call__(
+        self,
+        identity: Tensor | np.ndarray,
+        landmarks: Tensor | np.ndarray | None = None,
+        emotion: Emotion | Tensor | np.ndarray | Sequence[float] | None = None,
+        *,
+        alpha_landmark: float = 1.0,
+        alpha_emotion: float = 1.0,
+        guidance: Guidance | None = None,
+        steps: int = 25,
+        seed: int = 0,
+        count: int = 1,
+        output_type: str = "pil",
+        callback: StepCallback | None = None,
+    ) -> list[Image.Image] | np.ndarray | Tensor:
+        """Generates B x count portraits, `count` in a row for each of B conditions.
+
+        Args:
+            identity: unit vector [D] or [B, D].
+            landmarks: [478, 3] or [B, 478, 3] in units of the picture (0..1), or None.
+            emotion: an Emotion, a 10-vector, [B, 10], or None.
+            alpha_landmark, alpha_emotion: Eq. 1; 0 cuts the branch off.
+            guidance: weights of Eq. 6 (None: the paper's).
+            steps: sampling steps.
+            seed: picture i uses seed + i, whatever the batch is.
+            output_type: "pil", "np" (float32 [N, H, W, 3] in 0..1) or "latent".
+            callback: called with (step, steps, latents) after each step.
+
+        Raises:
+            ModelError: wrong shapes, numbers that are not finite, or conditions that the adapter lacks.
+        """
+        guidance = guidance or Guidance()
+        if steps < 1 or count < 1:
+            raise ModelError(f"Steps and count must be at least 1, found steps={steps} and count={count}.")
+        identity, landmarks, emotion = self._conditions(identity, landmarks, emotion, count)
+        batch = len(identity)
+        if not alpha_landmark:
+            landmarks = None
+        if not alpha_emotion:
+            emotion = None
+        self.scheduler.set_timesteps(steps, device=self._execution_device)
+        sigmas = self._sigmas()
+        tables = [guidance_coefficients(guidance, s, landmarks is not None, emotion is not None) for s in sigmas]
+        rows = [row for row in ROWS if any(row in table for table in tables)]
+        contexts = self.encode_context(identity, with_none="none" in rows)
+        projected = self.project_conditions(landmarks, emotion)
+        alphas = {"landmark": alpha_landmark, "emotion": alpha_emotion}
+
+        generators = [torch.Generator("cpu").manual_seed(seed + i) for i in range(batch)]
+        size = self.family.latent_size
+        noise = [torch.randn(4, size, size, generator=g) for g in generators]
+        latents = torch.stack(noise).to(self._execution_device, self.unet.dtype) * self.scheduler.init_noise_sigma
+        step_kwargs = {"generator": generators} if _takes_generator(self.scheduler) else {}
+        prepared: dict[tuple[str, ...], Any] = {}
+        with self.progress_bar(total=len(tables)) as bar:
+            for i, (timestep, table) in enumerate(zip(self.scheduler.timesteps, tables, strict=True)):
+                key = tuple(table)
+                if key not in prepared:
+                    prepared[key] = self.prepare_rows(key, contexts, projected, alphas, batch)
+                context, branches = prepared[key]
+                model_input = self.scheduler.scale_model_input(latents, timestep)
+                predictions = self.predict_rows(model_input, timestep, key, context, branches)
+                latents = self.scheduler.step(combine(predictions, table), timestep, latents, **step_kwargs).prev_sample
+                bar.update()
+                if callback:
+                    callback(i, len(tables), latents)
+        self.maybe_free_model_hooks()
+        if output_type == "latent":
+            return latents
+        return self.decode(latents, output_type)
+
+    def encode_context(self, identity: Tensor, with_none: bool = True) -> dict[str, Tensor]:
+        """identity [B, D] -> the 77-token contexts "id" and, if asked for, "none", each [B, 77, width]."""
+        contexts = {"id": encode_identity_tokens(self.text_encoder, self.family, identity).to(self.unet.dtype)}
+        if with_none:
+            contexts["none"] = encode_no_identity(self.text_encoder, self.family, len(identity)).to(self.unet.dtype)
+        return contexts
+
+    def project_conditions(self, landmarks: Tensor | None, emotion: Tensor | None) -> dict[str, list[tuple[Tensor, Tensor]]]:
+        """Keys and values of the branches for each layer, each [B, T, C]: static over a run, so made once."""
+        projected = {}
+        if landmarks is not None:
+            projected["landmark"] = self._need_adapter().landmark_branch.project(self.adapter.encode_landmarks(landmarks))
+        if emotion is not None:
+            projected["emotion"] = self._need_adapter().emotion_branch.project(self.adapter.encode_emotion(emotion))
+        return projected
+
+    def prepare_rows(
+        self, rows: Sequence[str], contexts: dict[str, Tensor], projected: dict[str, Any], alphas: dict[str, float], batch: int
+    ) -> tuple[Tensor, list[list[BranchInput]] | None]:
+        """Context [rows x B, 77, width] and per-layer branch inputs of one set of guidance rows, row by row."""
+        context = torch.cat([contexts["none" if row == "none" else "id"] for row in rows])
+        per_branch = []
+        for name, uses in (("landmark", row_has_landmarks), ("emotion", row_has_emotion)):
+            places = [i for i, row in enumerate(rows) if uses(row)]
+            if places and name in projected:  # the rows stand together: see ROWS
+                span = slice(places[0] * batch, (places[-1] + 1) * batch)
+                alpha = context.new_full((span.stop - span.start, 1, 1), alphas[name])
+                per_branch.append(branch_inputs(repeat_rows(projected[name], len(places)), alpha, span))
+        branches = [list(layer) for layer in zip(*per_branch, strict=True)] if per_branch else None
+        return context, branches
+
+    def predict_rows(
+        self, latents: Tensor, timestep: Tensor, rows: Sequence[str], context: Tensor, branches: list[list[BranchInput]] | None
+    ) -> dict[str, Tensor]:
+        """One forward pass for all rows: latents [B, 4, h, w] -> the prediction of each row, [B, 4, h, w]."""
+        out = self.unet(
+            torch.cat([latents] * len(rows)), timestep, context, cross_attention_kwargs={"branches": branches}, return_dict=False
+        )[0]
+        return dict(zip(rows, out.chunk(len(rows)), strict=True))
+
+    def decode(self, latents: Tensor, output_type: str = "np") -> list[Image.Image] | np.ndarray:
+        """latents [B, 4, h, w] -> pictures: float32 [B, H, W, 3] in 0..1, or PIL."""
+        pictures = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype), return_dict=False)[0]
+        pictures = (pictures.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
+        if output_type == "np":
+            return pictures
+        return [Image.fromarray((p * 255).round().astype(np.uint8)) for p in pictures]
+
+    def _need_adapter(self) -> FaceCrafterAdapter:
+        if self.adapter is None:
+            raise ModelError("Landmarks or an emotion were given, but no adapter is loaded. Load one with set_adapter, or leave them out.")
+        return self.adapter
+
+    def _sigmas(self) -> list[float]:
+        """Noise level sqrt((1 - a) / a) of each of the run's steps, as numbers on the host."""
+        cumulative = np.cumprod(1 - np.asarray(self._betas(), dtype=np.float64))
+        places = self.scheduler.timesteps.cpu().numpy().astype(np.float64)
+        alphas = np.interp(places, np.arange(len(cumulative)), cumulative)
+        return np.sqrt((1 - alphas) / alphas).tolist()
+
+    def _betas(self) -> np.ndarray:
+        c = self.family.scheduler
+        return np.linspace(c["beta_start"] ** 0.5, c["beta_end"] ** 0.5, c["num_train_timesteps"]) ** 2
+
+    def _conditions(self, identity: Any, landmarks: Any, emotion: Any, count: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
+        """Checked conditions, each [B x count, ...], on the device."""
+        identity = _batched(identity, 1, "identity")
+        landmarks = None if landmarks is None else _batched(landmarks, 2, "landmarks")
+        if landmarks is not None and landmarks.shape[1:] != (478, 3):
+            raise ModelError(f"Expected landmarks of shape [478, 3] or [B, 478, 3], found {list(landmarks.shape)}.")
+        emotion = emotion.vector if isinstance(emotion, Emotion) else emotion
+        emotion = None if emotion is None else _batched(emotion, 1, "emotion")
+        if emotion is not None and emotion.shape[1] != 10:
+            raise ModelError(f"Expected emotion vectors of shape [10] or [B, 10], found {list(emotion.shape)}.")
+        given = {n: t for n, t in (("identity", identity), ("landmarks", landmarks), ("emotion", emotion)) if t is not None}
+        batch = max(len(t) for t in given.values())
+        for name, tensor in given.items():
+            if len(tensor) not in (1, batch):
+                raise ModelError(f"Expected 1 or {batch} entries of {name}, found {len(tensor)}.")
+            given[name] = tensor.expand(batch, *tensor.shape[1:]).repeat_interleave(count, dim=0).to(self._execution_device)
+        return given["identity"], given.get("landmarks"), given.get("emotion")
+
+
+def _batched(value: Any, ndim: int, name: str) -> Tensor:
+    tensor = torch.as_tensor(np.asarray(value) if isinstance(value, (list, tuple)) else value).float()
+    if tensor.ndim == ndim:
+        tensor = tensor[None]
+    if tensor.ndim != ndim + 1 or not len(tensor):
+        raise ModelError(f"Expected {name} with {ndim} dimensions, or {ndim + 1} for a batch, found shape {list(tensor.shape)}.")
+    if not torch.isfinite(tensor).all():
+        raise ModelError(f"The {name} holds numbers that are not finite. Extract it again.")
+    return tensor
+
+
+def _takes_generator(scheduler: Any) -> bool:
+    import inspect
+
+    return "generator" in inspect.signature(scheduler.step).parameters

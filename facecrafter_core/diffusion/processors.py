@@ -1,0 +1,56 @@
+"""The control branches inside diffusers' UNet: attention processors that apply Eq. 1."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from ..control.branches import BranchInput, attention, decoupled_attention
+from ..control.config import CROSS_ATTENTION_LAYERS
+
+
+class BranchProcessor:
+    """Attention of one layer; in a cross-attention layer, with the branches of that layer.
+
+    Branches come with each call (`cross_attention_kwargs={"branches": ...}`), so a processor holds no state of a run.
+
+    Args:
+        layer: position in CROSS_ATTENTION_LAYERS; None for self-attention, which has no branches.
+    """
+
+    def __init__(self, layer: int | None = None) -> None:
+        self.layer = layer
+
+    def __call__(
+        self,
+        attn: Any,
+        hidden_states: Tensor,
+        encoder_hidden_states: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        branches: Sequence[Sequence[BranchInput]] | None = None,
+    ) -> Tensor:
+        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+        query = attn.to_q(hidden_states)
+        out = attention(query, attn.to_k(context), attn.to_v(context), attn.heads)
+        if self.layer is not None and branches is not None:
+            out = decoupled_attention(out, query, branches[self.layer], attn.heads)
+        for layer in attn.to_out:
+            out = layer(out)
+        return out
+
+
+def install_branches(unet: nn.Module) -> None:
+    """Puts the processors into a UNet of SD 1.5's topology. Without branches the UNet computes what it did before.
+
+    Raises:
+        ValueError: the UNet's cross-attention layers are not the 16 of SD 1.5.
+    """
+    prefix = "transformer_blocks.0.attn2.processor"
+    found = [name for name in unet.attn_processors if name.endswith("attn2.processor")]
+    expected = [f"{layer}.{prefix}" for layer in CROSS_ATTENTION_LAYERS]
+    if sorted(found) != sorted(expected):
+        raise ValueError(f"Expected a UNet with the 16 cross-attention layers of SD 1.5, found {len(found)}: {found[:3]} ...")
+    layers = {name: i for i, name in enumerate(expected)}
+    unet.set_attn_processor({name: BranchProcessor(layers.get(name)) for name in unet.attn_processors})

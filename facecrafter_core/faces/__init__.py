@@ -1,0 +1,1 @@
+"""Photo -> faces: landmarks, identity, emotion, mask."""

@@ -1,0 +1,172 @@
+"""Photo -> faces: MediaPipe's face landmarker (478 points, blendshape scores, head matrix)."""
+
+from __future__ import annotations
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from ..errors import FaceChoiceError, NoFaceError, PhotoError
+
+MIN_FACE = 32
+"""Smallest face, in pixels of its longer side, whose landmarks are worth using."""
+
+LONGEST_SIDE = 1920
+"""Larger photos are reduced to this before detection."""
+
+
+class Pose(NamedTuple):
+    """Head angles in degrees. yaw > 0: the face turns to the picture's right. pitch > 0: it looks up. roll > 0: it tilts clockwise."""
+
+    yaw: float
+    pitch: float
+    roll: float
+
+
+@dataclass(frozen=True)
+class Face:
+    """One face in a photo.
+
+    Attributes:
+        landmarks: float32 [478, 3]; x and y in pixels of the photo, z in pixels too (smaller is nearer).
+        blendshapes: float32 [52] scores from 0 to 1, in MediaPipe's order (BLENDSHAPES).
+        head_matrix: float32 [4, 4], canonical face -> camera.
+        photo_size: (height, width) of the photo.
+    """
+
+    landmarks: np.ndarray
+    blendshapes: np.ndarray
+    head_matrix: np.ndarray
+    photo_size: tuple[int, int]
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """x0, y0, x1, y1 of the landmarks, in pixels."""
+        low, high = self.landmarks[:, :2].min(0), self.landmarks[:, :2].max(0)
+        return (*low.tolist(), *high.tolist())
+
+    @property
+    def size(self) -> float:
+        """Longer side of the box, in pixels."""
+        x0, y0, x1, y1 = self.box
+        return max(x1 - x0, y1 - y0)
+
+    @property
+    def pose(self) -> Pose:
+        """Head angles from the head matrix: rotation = yaw after pitch after roll."""
+        r = self.head_matrix[:3, :3] / np.linalg.norm(self.head_matrix[:3, :3], axis=0)
+        yaw = np.degrees(np.arctan2(r[0, 2], r[2, 2]))
+        pitch = np.degrees(np.arcsin(np.clip(r[1, 2], -1, 1)))
+        roll = -np.degrees(np.arctan2(r[1, 0], r[1, 1]))
+        return Pose(float(yaw), float(pitch), float(roll))
+
+
+class FaceLandmarker:
+    """MediaPipe's face landmarker, created at the first use; safe to share between threads.
+
+    Args:
+        model_path: face_landmarker.task; None finds it (facecrafter_core.assets).
+        max_faces: most faces found in a photo.
+        min_confidence: of detection and of presence, 0..1.
+    """
+
+    def __init__(self, model_path: str | Path | None = None, max_faces: int = 10, min_confidence: float = 0.5) -> None:
+        self._arguments = (model_path, max_faces, min_confidence)
+        self._task: Any = None
+        self._lock = threading.Lock()
+
+    def detect(self, photo: np.ndarray) -> list[Face]:
+        """photo uint8 [H, W, 3], RGB -> its faces, the largest first; an empty list where there is none.
+
+        A photo without a face found is tried again with a border around it: MediaPipe's detector misses faces that fill the picture.
+        """
+        if not isinstance(photo, np.ndarray) or photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
+            found = f"{photo.dtype} {list(photo.shape)}" if isinstance(photo, np.ndarray) else type(photo).__name__
+            raise PhotoError(f"Expected a photo as uint8 [H, W, 3], found {found}. Use facecrafter_core.faces.photo.load_photo.")
+        reduced, scale = _reduce(photo)
+        faces = self._run(reduced, 0, scale, photo.shape[:2])
+        if not faces:
+            faces = self._run(reduced, max(reduced.shape[:2]) // 2, scale, photo.shape[:2])
+        return sorted(faces, key=lambda face: face.size, reverse=True)
+
+    def find_face(self, photo: np.ndarray, choose: str | int = "largest") -> Face:
+        """One face of a photo.
+
+        Args:
+            choose: "largest", "only" (an error when there are several), or a number from 0, from left to right.
+
+        Raises:
+            NoFaceError: none found, or the chosen one is smaller than MIN_FACE pixels.
+            FaceChoiceError: no such face.
+        """
+        faces = self.detect(photo)
+        height, width = photo.shape[:2]
+        if not faces:
+            raise NoFaceError(f"No face was found in the photo ({width} x {height} pixels). Use one in which a face is seen from the front or half turned.")
+        if choose == "largest":
+            face = faces[0]
+        elif choose == "only":
+            if len(faces) > 1:
+                raise FaceChoiceError(f"Expected one face in the photo, found {len(faces)}. Choose one by its number from the left, 0 to {len(faces) - 1}.")
+            face = faces[0]
+        elif isinstance(choose, int):
+            ordered = sorted(faces, key=lambda f: f.box[0] + f.box[2])
+            if not 0 <= choose < len(ordered):
+                raise FaceChoiceError(f"Face number {choose} was asked for, but the photo has {len(ordered)} (numbers 0 to {len(ordered) - 1}, from the left).")
+            face = ordered[choose]
+        else:
+            raise FaceChoiceError(f'Expected "largest", "only" or a number from 0, found {choose!r}.')
+        if face.size < MIN_FACE:
+            raise NoFaceError(f"The face is only {face.size:.0f} pixels large, at least {MIN_FACE} are needed. Use a photo with more detail.")
+        return face
+
+    def _run(self, photo: np.ndarray, border: int, scale: float, photo_size: tuple[int, int]) -> list[Face]:
+        import mediapipe as mp
+
+        if border:
+            photo = np.pad(photo, ((border, border), (border, border), (0, 0)), mode="edge")
+        height, width = photo.shape[:2]
+        with self._lock:
+            if self._task is None:
+                self._task = _create(*self._arguments)
+            found = self._task.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(photo)))
+        faces = []
+        for points, scores, matrix in zip(found.face_landmarks, found.face_blendshapes, found.facial_transformation_matrixes, strict=True):
+            xyz = np.array([(p.x, p.y, p.z) for p in points], np.float32) * np.array([width, height, width], np.float32)
+            xyz[:, :2] -= border
+            blendshapes = np.array([s.score for s in scores], np.float32)
+            faces.append(Face(xyz / scale, blendshapes, np.asarray(matrix, np.float32), tuple(photo_size)))
+        return faces
+
+
+def _create(model_path: str | Path | None, max_faces: int, min_confidence: float) -> Any:
+    from mediapipe.tasks import python as tasks
+    from mediapipe.tasks.python import vision
+
+    from ..assets import find_asset
+
+    path = str(model_path or find_asset("face_landmarker"))
+    return vision.FaceLandmarker.create_from_options(
+        vision.FaceLandmarkerOptions(
+            base_options=tasks.BaseOptions(model_asset_path=path),
+            output_face_blendshapes=True,
+            output_facial_transformation_matrixes=True,
+            num_faces=max_faces,
+            min_face_detection_confidence=min_confidence,
+            min_face_presence_confidence=min_confidence,
+        )
+    )
+
+
+def _reduce(photo: np.ndarray) -> tuple[np.ndarray, float]:
+    """The photo with its longer side at most LONGEST_SIDE, and by how much it was scaled."""
+    import cv2
+
+    scale = LONGEST_SIDE / max(photo.shape[:2])
+    if scale >= 1:
+        return photo, 1.0
+    size = (max(1, round(photo.shape[1] * scale)), max(1, round(photo.shape[0] * scale)))
+    return cv2.resize(photo, size, interpolation=cv2.INTER_AREA), scale

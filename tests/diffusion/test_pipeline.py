@@ -1,0 +1,179 @@
+"""The pipeline on an untrained base: rows, switches, seeds, batches, schedulers, errors."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
+
+from facecrafter_core.diffusion.families import DEMO, FULL, new_scheduler, new_unet
+from facecrafter_core.diffusion.guidance import ROWS, Guidance, combine, guidance_coefficients
+from facecrafter_core.diffusion.identity_tokens import encode_identity_tokens, encode_no_identity, prompt_tokens
+from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
+from facecrafter_core.errors import FaceCrafterError, ModelError
+from facecrafter_core.faces.emotion import Emotion
+
+HAPPY = Emotion.preset("happy")
+
+
+def latents(pipe, *args, **kwargs) -> torch.Tensor:
+    return pipe(*args, **{"steps": 2, "output_type": "latent", **kwargs})
+
+
+def test_processors_without_branches_equal_diffusers_own_bit_for_bit(pipe):
+    torch.manual_seed(0)
+    plain = new_unet(DEMO).eval()
+    plain.load_state_dict(pipe.unet.state_dict())
+    x, context = torch.randn(2, 4, 32, 32), torch.randn(2, 77, 128)
+    with torch.inference_mode():
+        assert torch.equal(plain(x, 500, context).sample, pipe.unet(x, 500, context).sample)
+
+
+def test_both_alphas_zero_equals_no_conditions_bit_for_bit(pipe, identity, landmarks):
+    off = latents(pipe, identity, landmarks, HAPPY, alpha_landmark=0.0, alpha_emotion=0.0)
+    assert torch.equal(off, latents(pipe, identity))
+
+
+def test_each_condition_changes_the_picture(pipe, identity, landmarks):
+    base = latents(pipe, identity)
+    for conditions in ({"landmarks": landmarks}, {"emotion": HAPPY}):
+        assert (latents(pipe, identity, **conditions) - base).abs().max() > 1e-3
+
+
+def test_guided_prediction_equals_separate_forward_passes(pipe, identity, landmarks):
+    """All five rows in one batch, with their own branches, equal one pass a row; and Eq. 6 of them is what a step uses."""
+    x = torch.randn(1, 4, 32, 32)
+    with torch.inference_mode():
+        contexts = pipe.encode_context(identity[None])
+        projected = pipe.project_conditions(landmarks[None], torch.as_tensor(HAPPY.vector)[None])
+        alphas = {"landmark": 1.0, "emotion": 0.5}
+        together = pipe.predict_rows(x, torch.tensor(500), ROWS, *pipe.prepare_rows(ROWS, contexts, projected, alphas, 1))
+        for row in ROWS:
+            alone = pipe.predict_rows(x, torch.tensor(500), [row], *pipe.prepare_rows([row], contexts, projected, alphas, 1))
+            torch.testing.assert_close(together[row], alone[row], atol=2e-5, rtol=1e-4)
+    table = guidance_coefficients(Guidance(), 1.0)
+    e = together
+    expected = e["none"] + 2.5 * (e["id"] - e["none"]) + 2 * (e["id+lmk"] - e["id"]) + 2 * (e["id+emo"] - e["id"])
+    torch.testing.assert_close(combine(e, table), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_rows_without_weight_are_not_evaluated(pipe, identity, landmarks, monkeypatch):
+    seen = []
+    forward = pipe.unet.forward
+    monkeypatch.setattr(pipe.unet, "forward", lambda x, *a, **k: (seen.append(len(x)), forward(x, *a, **k))[1])
+    latents(pipe, identity, landmarks, HAPPY)
+    latents(pipe, identity, landmarks, HAPPY, guidance=Guidance(mode="joint"))
+    latents(pipe, identity, landmarks, guidance=Guidance(identity=1.0))
+    latents(pipe, identity, guidance=Guidance(identity=1.0))
+    assert seen == [4, 4, 3, 3, 2, 2, 1, 1]
+
+
+def test_an_interval_drops_rows_step_by_step(pipe, identity, landmarks, monkeypatch):
+    seen = []
+    forward = pipe.unet.forward
+    monkeypatch.setattr(pipe.unet, "forward", lambda x, *a, **k: (seen.append(len(x)), forward(x, *a, **k))[1])
+    latents(pipe, identity, landmarks, HAPPY, guidance=Guidance(emotion_interval=(1.0, 100.0)), steps=4)
+    assert seen == [4, 4, 3, 3] or sorted(seen, reverse=True) == seen and seen[0] == 4 and seen[-1] == 3
+
+
+def test_static_keys_and_values_are_projected_once_a_run(pipe, identity, landmarks, monkeypatch):
+    calls = []
+    layer = pipe.adapter.landmark_branch.to_k[0]
+    forward = layer.forward
+    monkeypatch.setattr(layer, "forward", lambda x: (calls.append(1), forward(x))[1])
+    latents(pipe, identity, landmarks, steps=5)
+    assert len(calls) == 1
+
+
+def test_a_seed_reproduces_and_does_not_depend_on_the_batch(pipe, identity, landmarks):
+    three = latents(pipe, identity, landmarks, seed=7, count=3)
+    assert torch.equal(three, latents(pipe, identity, landmarks, seed=7, count=3))
+    for i in range(3):
+        torch.testing.assert_close(three[i : i + 1], latents(pipe, identity, landmarks, seed=7 + i), atol=1e-4, rtol=1e-3)
+    assert (three[0] - three[1]).abs().max() > 0.1
+
+
+def test_a_batch_of_conditions_equals_one_after_the_other(pipe, identity, landmarks):
+    identities = torch.stack([identity, identity.roll(1)])
+    emotions = np.stack([HAPPY.vector, Emotion.preset("sad").vector])
+    together = latents(pipe, identities, landmarks, emotions, seed=0)
+    torch.testing.assert_close(together[:1], latents(pipe, identities[0], landmarks, emotions[0]), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("scheduler", [DDIMScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler])
+def test_other_diffusers_schedulers_work(pipe, identity, scheduler):
+    other = copy.copy(pipe)
+    config = {k: v for k, v in new_scheduler(DEMO).config.items() if not k.startswith("_")}
+    other.scheduler = scheduler.from_config(config)
+    assert torch.isfinite(latents(other, identity, steps=3)).all()
+
+
+def test_pictures_have_the_familys_size(pipe, identity):
+    [picture] = pipe(identity, steps=1)
+    assert picture.size == (256, 256)
+
+
+def test_save_and_load(pipe, identity, landmarks, tmp_path):
+    from facecrafter_core.control.adapter import save_adapter
+
+    pipe.save_pretrained(tmp_path)
+    save_adapter(pipe.adapter, tmp_path / "adapter.safetensors")
+    loaded = FaceCrafterPipeline.from_pretrained(tmp_path)
+    loaded.set_progress_bar_config(disable=True)
+    torch.testing.assert_close(latents(loaded, identity, landmarks), latents(pipe, identity, landmarks), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"identity": torch.zeros(64)}, r"identity vectors of shape \[B, 128\] for the demo family"),
+        ({"identity": torch.full((128,), torch.nan)}, "identity holds numbers that are not finite"),
+        ({"landmarks": torch.zeros(68, 2)}, r"Expected landmarks of shape \[478, 3\]"),
+        ({"emotion": torch.zeros(8)}, r"Expected emotion vectors of shape \[10\]"),
+        ({"steps": 0}, "at least 1"),
+        ({"count": 0}, "at least 1"),
+        ({"identity": torch.zeros(3, 128), "landmarks": torch.zeros(2, 478, 3)}, "Expected 1 or 3 entries of landmarks, found 2"),
+    ],
+)
+def test_wrong_conditions_are_refused(pipe, identity, change, sentence):
+    with pytest.raises(FaceCrafterError, match=sentence):
+        pipe(**{"identity": identity, **change})
+
+
+def test_conditions_without_an_adapter_are_refused(pipe, identity):
+    bare = copy.copy(pipe)
+    bare.adapter = None
+    with pytest.raises(ModelError, match="no adapter is loaded"):
+        bare(identity, emotion=HAPPY)
+
+
+def test_an_adapter_of_another_family_is_refused(pipe):
+    from facecrafter_core.control.adapter import FaceCrafterAdapter
+    from facecrafter_core.control.config import FULL as FULL_CONTROL
+
+    with pytest.raises(ModelError, match="adapter is for a UNet of the full family"):
+        pipe.set_adapter(FaceCrafterAdapter(FULL_CONTROL, landmark=False))
+
+
+def test_a_folder_that_is_no_base_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="expected folders unet, vae, text_encoder, scheduler"):
+        FaceCrafterPipeline.from_pretrained(tmp_path)
+
+
+def test_identity_replaces_the_id_token_and_reaches_the_context(pipe, identity):
+    with torch.inference_mode():
+        a, b = encode_identity_tokens(pipe.text_encoder, DEMO, torch.stack([identity, -identity]))
+    place = prompt_tokens(DEMO, DEMO.prompt).index(DEMO.identity_token)
+    assert torch.equal(a[:place], b[:place]), "CLIP is causal: states before the token cannot know it"
+    assert (a[place:] - b[place:]).abs().amax(1).min() > 0
+
+
+def test_none_is_the_empty_prompt(pipe):
+    with torch.inference_mode():
+        ids = torch.tensor([[0] + [1] * 76])
+        assert torch.equal(encode_no_identity(pipe.text_encoder, DEMO)[0], pipe.text_encoder(input_ids=ids).last_hidden_state[0])
+
+
+def test_full_prompt_is_arc2faces():
+    assert prompt_tokens(FULL, FULL.prompt)[:8] == [49406, 1125, 539, 320, 1014, 2533, 49407, 49407]

@@ -1,0 +1,126 @@
+"""What all training scripts share: schedule, moving average, checkpoints, several processes, log lines."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+
+class World:
+    """The processes of one run: one, or as many as torchrun starts."""
+
+    def __init__(self) -> None:
+        self.size = int(os.environ.get("WORLD_SIZE", 1))
+        self.rank = int(os.environ.get("RANK", 0))
+        cuda = torch.cuda.is_available()
+        self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
+        if cuda:
+            torch.cuda.set_device(self.device)
+            torch.set_float32_matmul_precision("high")
+            torch.backends.cudnn.benchmark = True
+        if self.size > 1:
+            torch.distributed.init_process_group("nccl" if cuda else "gloo")
+
+    def wrap(self, module: nn.Module) -> nn.Module:
+        """Gradients averaged over the processes."""
+        if self.size == 1:
+            return module
+        return nn.parallel.DistributedDataParallel(module, gradient_as_bucket_view=True, broadcast_buffers=False)
+
+    def autocast(self) -> torch.autocast:
+        """bf16 arithmetic on a GPU; master weights stay fp32."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
+
+    def close(self) -> None:
+        if self.size > 1:
+            torch.distributed.destroy_process_group()
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
+    """Linear warm-up, then a cosine to zero."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1 + np.cos(np.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
+
+
+class Average:
+    """Exponential moving average of the trained parameters; the decay grows with the step, so that it forgets the start."""
+
+    def __init__(self, parameters: Iterable[nn.Parameter], decay: float) -> None:
+        self.parameters = list(parameters)
+        self.decay = decay
+        self.mean = [p.detach().clone() for p in self.parameters]
+
+    def update(self, step: int) -> None:
+        torch._foreach_lerp_(self.mean, self.parameters, 1 - min(self.decay, (1 + step) / (10 + step)))
+
+    def swap(self) -> None:
+        """Exchanges the parameters and their averages; calling it twice restores both."""
+        for p, m in zip(self.parameters, self.mean, strict=True):
+            p.data, m.data = m.data, p.data
+
+
+def save_checkpoint(path: Path, **state: Any) -> None:
+    """Written whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.part")
+    torch.save(state, temporary)
+    os.replace(temporary, path)
+
+
+def load_checkpoint(path: Path) -> dict[str, Any] | None:
+    return torch.load(path, map_location="cpu", weights_only=True) if path.is_file() else None
+
+
+def store(module: nn.Module, path: Path, dtype: torch.dtype = torch.float16) -> None:
+    """A network's weights as safetensors."""
+    from safetensors.torch import save_file
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    tensors = {k: v.detach().cpu() for k, v in module.state_dict().items()}
+    save_file({k: (v.to(dtype) if v.is_floating_point() else v).contiguous() for k, v in tensors.items()}, str(path))
+
+
+class Progress:
+    """Log lines: step, losses, images a second, time left."""
+
+    def __init__(self, steps: int, images_per_step: int, every: int, quiet: bool = False) -> None:
+        self.steps, self.images, self.every, self.quiet = steps, images_per_step, every, quiet
+        self.start, self.first = time.perf_counter(), None
+        self.sums: dict[str, Tensor] = {}
+
+    def add(self, step: int, **values: Tensor) -> None:
+        """Values stay on the device until a line is printed."""
+        if self.first is None:
+            self.first, self.start = step, time.perf_counter()
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0) + value.detach()
+        if (step + 1) % self.every == 0 or step + 1 == self.steps:
+            done = max(1, step - self.first)
+            numbers = {name: float(value) / self.every for name, value in self.sums.items()}
+            seconds = time.perf_counter() - self.start
+            left = seconds / done * (self.steps - step - 1)
+            losses = "  ".join(f"{name} {number:.4f}" for name, number in numbers.items())
+            if not self.quiet:
+                print(f"step {step + 1}/{self.steps}  {losses}  {done * self.images / seconds:.0f} img/s  {left:.0f} s left", flush=True)
+            if not all(np.isfinite(n) for n in numbers.values()):
+                raise SystemExit(f"The loss is not finite at step {step + 1}: {numbers}. Lower --learning-rate and resume.")
+            self.sums = {}
+
+
+def save_sheet(rows: list[list[np.ndarray]], path: Path) -> None:
+    """Rows of pictures [H, W, 3] (uint8, or float in 0..1) as one JPEG."""
+    from PIL import Image
+
+    def pixels(p: np.ndarray) -> np.ndarray:
+        return p if p.dtype == np.uint8 else (p.clip(0, 1) * 255).round().astype(np.uint8)
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(np.concatenate([np.concatenate([pixels(p) for p in row], axis=1) for row in rows])).save(path, quality=88)
