@@ -1,0 +1,1 @@
+"""Rendered CC0 portraits with known identity, pose, facial actions and emotion."""
