@@ -82,11 +82,12 @@ def sample_person(number: int, catalogue: Catalogue, seed: int = 0) -> Person:
     male = float(face.beta(0.3, 0.3))
     old = float(face.beta(0.85, 1.6))
     tone = _skin_tone(ancestry, skin)
-    hair_color = _hair_color(leading, old, hair)
+    natural = _hair_color(leading, old, hair)
+    hair_color = _dyed(natural, hair) if hair.random() < 0.05 else natural
     name, volume, cut = _hair_style(male, old, catalogue, hair)
-    brow = hair_color * (0.55 if hair_color.sum() > 0.25 else 0.9)
-    if hair_color[0] > 0.2 and abs(hair_color[0] - hair_color[2]) < 0.05:  # grey hair, darker brows
-        brow = hair_color * 0.35
+    brow = natural * (0.55 if natural.sum() > 0.25 else 0.9)
+    if natural[0] > 0.2 and abs(natural[0] - natural[2]) < 0.05:  # grey hair, darker brows and beard
+        brow = natural * 0.3
     return Person(
         number=number,
         male=male,
@@ -208,9 +209,14 @@ def _skin_tone(ancestry: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _hair_color(leading: str, old: float, rng: np.random.Generator) -> np.ndarray:
     share = np.array([*_HAIR_SHARE[leading], 0.0, 0.0]) + np.array([0] * 6 + [1.0, 0.8]) * max(0.0, old - 0.45) * 30
     color = _HAIR[rng.choice(len(_HAIR), p=share / share.sum())] * np.exp(rng.normal() * 0.2)
-    if rng.random() < 0.03:  # dyed
-        color = rng.uniform(0.02, 0.5, 3)
     return color
+
+
+def _dyed(natural: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Mostly blond and red tones, now and then a colour."""
+    if rng.random() < 0.75:
+        return _HAIR[rng.choice([3, 4, 5])] * np.exp(rng.normal(size=3) * 0.15)
+    return 0.5 * natural + rng.uniform(0.01, 0.2, 3)
 
 
 def _hair_style(male: float, old: float, catalogue: Catalogue, rng: np.random.Generator) -> tuple[str | None, float, float]:
@@ -240,9 +246,9 @@ def _iris(leading: str, irises: list[str], rng: np.random.Generator) -> str:
 
 def _resting(rng: np.random.Generator) -> dict[str, float]:
     """A friendly resting face: the bare mesh frowns a little and looks stern."""
-    smile, brow = rng.uniform(0.04, 0.22), rng.uniform(-0.3, 0.0)
+    smile, brow = rng.uniform(0.05, 0.25), rng.uniform(-0.5, -0.1)
     return {
         "mouthSmileLeft": smile, "mouthSmileRight": smile * rng.uniform(0.85, 1.15), "browDownLeft": brow, "browDownRight": brow,
-        "eyeWideLeft": rng.uniform(0, 0.12), "eyeWideRight": rng.uniform(0, 0.12),
+        "browInnerUp": rng.uniform(0.0, 0.3), "eyeWideLeft": rng.uniform(0, 0.12), "eyeWideRight": rng.uniform(0, 0.12),
         "mouthPressLeft": -rng.uniform(0, 0.12), "mouthPressRight": -rng.uniform(0, 0.12),
     }  # fmt: skip

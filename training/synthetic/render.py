@@ -99,7 +99,7 @@ class Renderer:
         eye, matrix = camera(self._frame_points(vertices, rotations[0]), scene)
         self._draw_shadows(prepared, scene, rotations)
         self._draw_scene(prepared, scene, rotations, eye, matrix, actions_52)
-        return self._photograph(scene)
+        return self._photograph(scene, _metering(prepared.person.tone, scene))
 
     # ---- geometry
 
@@ -188,7 +188,7 @@ class Renderer:
         _set(
             self.programs["skin"], rigid=0.0, cloth=1.0, mix_2=person.skin_mix, mean=first.mean, mean_2=second.mean,
             tone=person.tone, contrast=person.contrast, beard=person.beard, freckles=person.freckles, blush=person.blush,
-            oil=1.0, lip=person.lip, hair_tint=person.hair_color, shirt=scene.shirt, shirt_2=scene.shirt_2,
+            oil=1.0, lip=person.lip, hair_tint=person.brow_color, shirt=scene.shirt, shirt_2=scene.shirt_2,
             pattern=scene.pattern, cheek_left=cheek,
         )  # fmt: skip
         self.meshes["body"].draw.render()
@@ -199,7 +199,8 @@ class Renderer:
         self._texture(texture).use(0)
         _set(program, rigid=0.0 if slot == "hair" else 1.0, cloth=0.0)
         if slot == "eyes":
-            _set(program, tint=person.iris_tint, window=_unit(scene.key.direction * 0.5 + np.array([0.15, 0.5, 1.0])))
+            tint = np.array(person.iris_tint) * ((0.6, 0.66, 0.72) if person.iris.startswith("brown") else 1.0)
+            _set(program, tint=tint, window=_unit(scene.key.direction * 0.5 + np.array([0.15, 0.5, 1.0])))
         elif slot in ("teeth", "tongue"):
             _set(program, tint=person.teeth_tint if slot == "teeth" else (0.8, 0.6, 0.6))
         else:
@@ -209,7 +210,7 @@ class Renderer:
             _set(program, tint=tint, gray=max(piece.brightness, 0.01), density=density, cut=cut, gloss=1.0 if slot == "hair" else 0.0)
         self.meshes[piece.name].draw.render()
 
-    def _photograph(self, scene: Scene) -> np.ndarray:
+    def _photograph(self, scene: Scene, metering: float) -> np.ndarray:
         """Develops the drawn scene over its backdrop and adds what a camera adds."""
         self.backdrop_texture.write(backdrop(scene.background)[::-1].tobytes())
         self.picture_target.use()
@@ -217,7 +218,7 @@ class Renderer:
         self.scene_texture.use(0)
         self.backdrop_texture.use(1)
         _set(
-            self.develop_program, scene=0, backdrop=1, exposure=scene.exposure, contrast=scene.contrast, vignette=scene.vignette,
+            self.develop_program, scene=0, backdrop=1, exposure=scene.exposure * metering, contrast=scene.contrast, vignette=scene.vignette,
             saturation=scene.saturation, blur=scene.blur, pixel=1.0 / self.size, white=scene.white,
         )  # fmt: skip
         self.screen.render(moderngl.TRIANGLE_STRIP)
@@ -317,6 +318,13 @@ def _set(program: moderngl.Program, **values: object) -> None:
             member.value = value
         else:
             member.value = tuple(float(x) for x in value)
+
+
+def _metering(tone: tuple[float, float, float], scene: Scene) -> float:
+    """A camera's exposure makes up for most of the light's strength and for part of the skin's lightness."""
+    light = 0.75 * scene.key.color[1] * max(0.3, float(scene.key.direction[2])) + 0.8 * scene.sky[1] + 0.3 * scene.fill.color[1]
+    skin = 0.3 * tone[0] + 0.6 * tone[1] + 0.1 * tone[2]
+    return float((1.25 / light) ** 0.7 * (0.34 / skin) ** 0.28)
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

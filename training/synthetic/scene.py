@@ -87,7 +87,7 @@ def sample_scene(rng: np.random.Generator) -> Scene:
         jpeg=int(rng.integers(60, 97)) if compressed else 0,
         white=np.array([1 + 0.05 * rng.normal(), 1.0, 1 + 0.06 * rng.normal()]).clip(0.8, 1.2),
         shirt=shirt, shirt_2=shirt_2, pattern=int(rng.choice(4, p=(0.55, 0.14, 0.14, 0.17))),
-        neckline=int(rng.choice(4, p=(0.4, 0.25, 0.2, 0.15))), collar=float(rng.uniform(0.42, 0.75)),
+        neckline=int(rng.choice(4, p=(0.4, 0.25, 0.2, 0.15))), collar=float(rng.uniform(0.12, 0.5)),
         background=int(rng.integers(1 << 30)),
     )  # fmt: skip
 
@@ -108,9 +108,9 @@ def _pose(rng: np.random.Generator) -> tuple[float, float, float]:
 def _lights(rng: np.random.Generator) -> tuple[Light, Light, Light, np.ndarray, np.ndarray]:
     """Key, fill and rim light and the ambient light, from studio, window, overcast, sun and lamp."""
     kind = rng.choice(5, p=(0.3, 0.25, 0.2, 0.13, 0.12))
-    strength = (1.9, 1.7, 0.7, 2.8, 1.7)[kind] * np.exp(0.18 * rng.normal())
-    ambient = (0.38, 0.34, 0.95, 0.42, 0.24)[kind] * np.exp(0.2 * rng.normal())
-    warmth = (0.0, -0.05, -0.03, 0.07, 0.16)[kind] + 0.05 * rng.normal()
+    strength = (1.25, 1.15, 0.5, 1.75, 1.1)[kind] * np.exp(0.18 * rng.normal())
+    ambient = (0.36, 0.32, 0.72, 0.36, 0.26)[kind] * np.exp(0.2 * rng.normal())
+    warmth = (0.0, -0.04, -0.03, 0.05, 0.10)[kind] + 0.04 * rng.normal()
     side = rng.choice([-1.0, 1.0])
     azimuth = side * abs(rng.normal()) * (0.6, 0.9, 0.7, 0.8, 0.7)[kind]
     elevation = float(np.clip(rng.normal() * 0.2 + (0.5, 0.25, 0.8, 0.75, 0.45)[kind], -0.1, 1.15))

@@ -119,15 +119,15 @@ void main() {
 }"""
 
 HAIR = _LIGHT + """
-uniform float gray, density, cut, gloss;
+uniform float gray, density, cut, gloss; uniform mat3 head;
 void main() {
   vec4 c = texture(image, T); c.a *= density; vec3 n = normalize(N), v = normalize(eye - P);
   c.a *= smoothstep(cut - 0.12, cut + 0.05, R.y + 0.1 * noise(vec3(T * 260.0, 0.0)));
   if (translucent == 0 ? c.a < 0.6 : (c.a >= 0.6 || c.a < 0.02)) discard;
-  if (dot(n, v) < 0.0) n = -n;
+  n = normalize(mix(dot(n, v) < 0.0 ? -n : n, head * normalize(R - vec3(0.0, 7.0, 0.25)), 0.65));  // cards shade as one round mass
   float tone_ = dot(linear(c.rgb), vec3(0.3, 0.5, 0.2)) / gray;
   vec3 albedo = tint * clamp(mix(1.0, tone_, 0.8), 0.12, 2.6);
-  vec3 along = normalize(dFdx(P) * dFdy(T.x) - dFdy(P) * dFdx(T.x) + 1e-6), h = normalize(key + v);
+  vec3 fall = head * vec3(R.x * 0.7, -1.0, 0.35 * R.z), along = normalize(fall - n * dot(n, fall) + 1e-4), h = normalize(key + v);
   float th = dot(along, h), sheen = pow(sqrt(max(1.0 - th * th, 0.0)), 60.0), shade = lit(0.014), d = dot(n, key);
   float diffuse = clamp(d * 0.75 + 0.25, 0.0, 1.0) * mix(1.0, shade, 0.9);
   vec3 light = diffuse * key_color + max(dot(n, fill) * 0.7 + 0.3, 0.0) * fill_color + ambient(n) * mix(0.5, 1.0, tone_ * 0.5) + max(dot(n, rim), 0.0) * rim_color;
@@ -147,8 +147,8 @@ in vec2 T; out vec4 color; uniform sampler2D scene, backdrop; uniform float expo
 uniform vec3 white;
 vec3 at(vec2 t) { vec4 s = texture(scene, t); return s.rgb + max(1.0 - s.a, 0.0) * texture(backdrop, t).rgb; }
 void main() {
-  vec3 c = vec3(0); float sum = 0.0;
-  for (int i = -2; i <= 2; i++) for (int j = -2; j <= 2; j++) {
+  vec3 c = vec3(0); float sum = 0.0; int reach = blur > 0.0 ? 2 : 1;
+  for (int i = -reach; i <= reach; i++) for (int j = -reach; j <= reach; j++) {
     float w = exp(-float(i * i + j * j) / (2.0 * (0.22 + blur * blur * 2.0))); sum += w; c += w * at(T + vec2(i, j) * pixel * 0.5); }
   c *= exposure * white / sum; vec2 d = T - 0.5; c *= 1.0 - vignette * dot(d, d) * 1.6;
   c = mix(vec3(dot(c, vec3(0.25, 0.65, 0.10))), c, saturation);
