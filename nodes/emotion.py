@@ -98,7 +98,7 @@ class FaceCrafterEmotionSweep(io.ComfyNode):
 
     @classmethod
     def execute(cls, first: torch.Tensor, last: torch.Tensor, count: int) -> io.NodeOutput:
-        a, b = (Emotion(float(v[0]), float(v[1]), tuple(v[2:].tolist())) for v in (first[0], last[-1]))
+        a, b = Emotion.from_vector(first[0].numpy()), Emotion.from_vector(last[-1].numpy())
         return pack([a.blend(b, i / (count - 1)) for i in range(count)])
 
 

@@ -1,21 +1,25 @@
-"""Starts ComfyUI's modules in this process (no server) and imports FaceCrafter into it as the pack `facecrafter`.
+"""Starts ComfyUI's modules in this process (no server), imports FaceCrafter as the pack `facecrafter`, and runs the checks.
 
-Run under the interpreter of a ComfyUI installation, with COMFYUI_PATH set and, for another demo folder, FACECRAFTER_DEMO.
+    COMFYUI_PATH=... python tests/host/inside/host.py checks_parity checks_errors ...
+
+prints one JSON line for each check_* function of the modules: its name, and the failure or null.
 """
 
 from __future__ import annotations
 
+import importlib
 import importlib.util
+import json
 import os
 import sys
+import traceback
 from pathlib import Path
-from types import ModuleType
 
 ROOT = Path(__file__).resolve().parents[3]
 
 
-def start() -> ModuleType:
-    """ComfyUI on the CPU, and the pack's package."""
+def start() -> None:
+    """ComfyUI on the CPU, and the pack's package, as ComfyUI's own loader would import it."""
     sys.argv = [sys.argv[0], "--cpu"]
     sys.path.insert(0, os.environ["COMFYUI_PATH"])
     import comfy.options
@@ -25,4 +29,25 @@ def start() -> ModuleType:
     pack = importlib.util.module_from_spec(spec)
     sys.modules["facecrafter"] = pack
     spec.loader.exec_module(pack)
-    return pack
+
+
+def run(modules: list[str]) -> None:
+    import torch
+
+    torch.set_num_threads(1)  # the checks are small; more threads only wait for each other
+    for name in modules:
+        module = importlib.import_module(name)
+        for check in [value for key, value in vars(module).items() if key.startswith("check_")]:
+            failure = None
+            try:
+                with torch.inference_mode():
+                    check()
+            except Exception:
+                failure = traceback.format_exc()
+            print(json.dumps({"check": f"{name}.{check.__name__}", "failure": failure}), flush=True)
+
+
+if __name__ == "__main__":
+    chosen = sys.argv[1:]
+    start()
+    run(chosen)

@@ -1,0 +1,144 @@
+"""What a user can get wrong ends in one clear sentence, and the next run works."""
+
+import json
+import struct
+import tempfile
+from pathlib import Path
+from types import SimpleNamespace
+
+import folder_paths
+import torch
+from facecrafter.facecrafter_core.control.adapter import new_adapter, save_adapter
+from facecrafter.facecrafter_core.errors import AdapterError, FaceCrafterError, ModelError, PhotoError
+from facecrafter.nodes import emotion, faces, loaders, sampling
+from facecrafter.nodes.host import adapter, contexts, guidance
+from world import conditioning, conditions, crafted, demo, latent
+
+
+def refuses(kind, words, function, *args, **kwargs):
+    try:
+        function(*args, **kwargs)
+    except FaceCrafterError as error:
+        assert isinstance(error, kind), f"{type(error).__name__}: {error}"
+        assert all(word in str(error) for word in words), error
+        assert "\n" not in str(error)
+    else:
+        raise AssertionError(f"{words} was let through")
+
+
+def check_latents_with_nan():
+    start = latent()
+    start["samples"][0, 0, 0, 0] = float("nan")
+    refuses(ModelError, ["not finite"], crafted, demo().model, *conditioning(), start)
+    assert torch.isfinite(crafted(demo().model, *conditioning(), latent())).all()
+
+
+def check_an_empty_latent_batch():
+    refuses(ModelError, ["empty batch"], crafted, demo().model, *conditioning(), {"samples": torch.zeros(0, 4, 8, 8)})
+
+
+def check_latents_of_another_kind():
+    start = {"samples": torch.ones(1, 16, 8, 8)}
+    refuses(ModelError, ["[B, 4, h, w]", "16"], crafted, demo().model, *conditioning(), start)
+
+
+def check_an_empty_image_batch():
+    photo = torch.zeros(0, 64, 64, 3)
+    refuses(PhotoError, ["at least one picture"], faces.FaceCrafterExtractLandmarks.execute, photo, "largest", 0, 256)
+    refuses(PhotoError, ["at least one picture"], faces.FaceCrafterEncodeIdentity.execute, demo().crafter, photo, "largest", 0)
+    refuses(PhotoError, ["at least one picture"], emotion.FaceCrafterEmotionFromImage.execute, photo, "largest", 0)
+
+
+def check_an_image_with_nan():
+    photo = torch.full((1, 64, 64, 3), float("nan"))
+    refuses(PhotoError, ["not finite"], faces.FaceCrafterExtractLandmarks.execute, photo, "largest", 0, 256)
+
+
+def check_a_picture_without_a_face():
+    grey = torch.full((1, 128, 128, 3), 0.5)
+    refuses(FaceCrafterError, ["No face"], faces.FaceCrafterExtractLandmarks.execute, grey, "largest", 0, 256)
+    refuses(FaceCrafterError, ["No face"], faces.FaceCrafterEncodeIdentity.execute, demo().crafter, grey, "largest", 0)
+
+
+def check_an_emotion_that_does_not_sum_to_1():
+    classes = dict.fromkeys(emotion.EMOTIONS, 0.5)
+    refuses(FaceCrafterError, ["sum"], emotion.FaceCrafterEmotion.execute, "classes", "happy", 1.0, 0.0, 0.0, **classes)
+
+
+def check_a_conditioning_that_is_not_ours():
+    foreign = [[torch.zeros(1, 77, 128), {}]]
+    refuses(ModelError, ["FaceCrafter Conditioning"], guidance.FaceCrafterGuider, demo().model, foreign, foreign, sampling.DEFAULTS)
+
+
+def check_an_identity_of_another_encoder():
+    _, landmarks, emotions = conditions()
+    identities = torch.zeros(1, 512)
+    refuses(ModelError, ["128", "512"], contexts.make_conditioning, demo().crafter, identities, landmarks, emotions, 1.0, 1.0)
+
+
+def check_a_model_of_other_widths():
+    full = new_adapter("full").config
+    refuses(ModelError, ["full", "1280", "128", "SD 1.5"], adapter.check_model, demo().model, full)
+
+
+def check_a_model_that_is_no_unet():
+    other = SimpleNamespace(model=SimpleNamespace(diffusion_model=torch.nn.Linear(2, 2)))
+    refuses(ModelError, ["16 cross-attention layers", "found 0"], adapter.check_model, other, demo().adapter.model.config)
+
+
+def check_a_clip_of_another_base():
+    clip = SimpleNamespace(tokenize=lambda text: {"g": [], "l": []})
+    crafter = adapter.FaceCrafter(demo().adapter, clip)
+    refuses(ModelError, ["CLIP", "'g'"], contexts.make_conditioning, crafter, *conditions(), 1.0, 1.0)
+
+
+def check_a_full_size_adapter_without_its_base():
+    with _models_folder() as folder:
+        save_adapter(new_adapter("full"), folder / "full.safetensors", dtype=torch.float16)
+        refuses(ModelError, ["connect MODEL, CLIP and VAE"], loaders.FaceCrafterLoader.execute, "full.safetensors")
+        refuses(
+            ModelError, ["widths", "1280"], loaders.FaceCrafterLoader.execute, "full.safetensors", demo().model, demo().clip, demo().vae
+        )
+
+
+def check_adapter_files_that_are_none():
+    with _models_folder() as folder:
+        (folder / "text.safetensors").write_text("these are no weights")
+        whole = (adapter.DEMO_FOLDER / "adapter.safetensors").read_bytes()
+        (folder / "truncated.safetensors").write_bytes(whole[: len(whole) // 2])
+        (folder / "foreign.safetensors").write_bytes(struct.pack("<Q", 2) + json.dumps({}).encode())
+        for name, words in (("text", "not a whole safetensors file"), ("truncated", "not a whole"), ("foreign", "no FaceCrafter adapter")):
+            refuses(AdapterError, [words], loaders.FaceCrafterLoader.execute, f"{name}.safetensors")
+    assert loaders.FaceCrafterLoader.execute(adapter.DEMO_CHOICE).args[0].family.name == "demo"
+
+
+def check_paths_outside_of_the_models_folder():
+    with _models_folder() as folder:
+        (folder.parent / "secret.safetensors").write_bytes(b"x")
+        for name in ("../secret.safetensors", str(folder.parent / "secret.safetensors"), "a/../../secret.safetensors"):
+            refuses(AdapterError, ["outside"], adapter.adapter_path, name)
+            assert "outside" in loaders.FaceCrafterLoader.validate_inputs(name)
+        refuses(AdapterError, ["There is no adapter"], adapter.adapter_path, "missing.safetensors")
+
+
+def check_words_that_the_demos_text_encoder_does_not_know():
+    refuses(ModelError, ["photo, of, a, id, person"], demo().clip.tokenize, "a cat")
+
+
+class _models_folder:
+    """models/facecrafter in a temporary place."""
+
+    def __enter__(self):
+        self.temporary = tempfile.TemporaryDirectory()
+        folder = Path(self.temporary.name) / "facecrafter"
+        folder.mkdir()
+        self.before = folder_paths.folder_names_and_paths.get(adapter.FOLDER)
+        folder_paths.folder_names_and_paths[adapter.FOLDER] = ([str(folder)], {".safetensors"})
+        return folder
+
+    def __exit__(self, *exception):
+        if self.before is None:
+            folder_paths.folder_names_and_paths.pop(adapter.FOLDER)
+        else:
+            folder_paths.folder_names_and_paths[adapter.FOLDER] = self.before
+        self.temporary.cleanup()
