@@ -81,7 +81,7 @@ class Assets:
         with np.load(self.folder / "proxies.npz") as arrays:
             self.pieces = {name: _piece(name, row, arrays) for name, row in self.table["pieces"].items()}
         self.skins = {name: Skin(name=name, **row) for name, row in self.table["skins"].items()}
-        self.irises: dict[str, str] = self.table["irises"]
+        self.iris: str = self.table["iris"]
         self.points: dict[str, list[int]] = self.table["points"]
 
     def names(self, kind: str) -> list[str]:
@@ -93,7 +93,7 @@ class Assets:
         """The names that people are made of."""
         kinds = ("hair", "eyebrows", "eyelashes", "teeth")
         skins = {s.name: (s.sex, s.age, s.ancestry) for s in self.skins.values()}
-        return Catalogue(tuple(sorted(self.targets)), skins, {k: self.names(k) for k in kinds}, sorted(self.irises))
+        return Catalogue(tuple(sorted(self.targets)), skins, {k: self.names(k) for k in kinds})
 
 
 @dataclass(frozen=True)
@@ -102,13 +102,12 @@ class Catalogue:
 
     Attributes:
         targets: all shape targets.  skins: name -> (sex, age, ancestry).
-        pieces: kind -> names.  irises: names of iris textures.
+        pieces: kind -> names.
     """
 
     targets: tuple[str, ...]
     skins: dict[str, tuple[str, str, str]]
     pieces: dict[str, list[str]]
-    irises: list[str]
 
 
 def _sparse(file: np.lib.npyio.NpzFile, kind: str) -> dict[str, tuple[np.ndarray, np.ndarray]]:

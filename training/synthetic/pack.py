@@ -47,7 +47,8 @@ def pack(source: Path, out: Path, head: Path | None = None, texture_size: int = 
     (out / "textures").mkdir(parents=True, exist_ok=True)
     base = _read_head(source, head)
     fittings, meshes, pieces = _read_pieces(source, out, texture_size)
-    _write_compact(out, base, fittings, meshes, pieces, _read_skins(source, out, texture_size), _read_irises(source, out))
+    iris = _save_texture(source / "eyes" / "materials" / "grey_eye.png", out, 256)  # coloured per person
+    _write_compact(out, base, fittings, meshes, pieces, _read_skins(source, out, texture_size), iris)
     size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
     print(f"{len(pieces)} pieces, {size / 2**20:.1f} MiB in {out}")
 
@@ -100,10 +101,6 @@ def _read_skins(source: Path, out: Path, size: int) -> dict:
     return rows
 
 
-def _read_irises(source: Path, out: Path) -> dict[str, str]:
-    return {p.stem.removesuffix("_eye"): _save_texture(p, out, 256) for p in sorted(source.glob("eyes/materials/*_eye.png"))}
-
-
 def _save_texture(path: Path, out: Path, largest: int) -> str:
     """Writes a texture at most `largest` wide: WebP with alpha, JPEG without. Returns its path under `out`."""
     image = Image.open(path)
@@ -122,7 +119,7 @@ def _brightness(path: Path) -> float:
     return float((opaque[:, :3] ** 2.2).mean()) if len(opaque) else 0.05
 
 
-def _write_compact(out: Path, base: dict, fittings: dict, meshes: dict, pieces: dict, skins: dict, irises: dict) -> None:
+def _write_compact(out: Path, base: dict, fittings: dict, meshes: dict, pieces: dict, skins: dict, iris: str) -> None:
     """Keeps the vertices that something uses, renumbered."""
     used = [base["corner_vertex"].ravel(), np.array([v for ids in POINTS.values() for v in ids])]
     for fitting in fittings.values():
@@ -163,7 +160,7 @@ def _write_compact(out: Path, base: dict, fittings: dict, meshes: dict, pieces: 
     table = {
         "format": FORMAT, "licence": "CC0 1.0: MakeHuman asset files; Face Units by Mika Suominen",
         "points": {k: [int(renumber[v]) for v in ids] for k, ids in POINTS.items()},
-        "pieces": pieces, "skins": skins, "irises": irises,
+        "pieces": pieces, "skins": skins, "iris": iris,
     }  # fmt: skip
     (out / "assets.json").write_text(json.dumps(table, indent=1))
 

@@ -17,16 +17,20 @@ _TONE_RANGE = {"african": (0.60, 1.0), "asian": (0.12, 0.52), "caucasian": (0.0,
 # Hair colours, linear RGB: black, dark brown, brown, light brown, blond, red, grey, white.
 _HAIR = np.array(
     [(0.010, 0.009, 0.008), (0.030, 0.019, 0.012), (0.075, 0.043, 0.024), (0.16, 0.095, 0.052), (0.36, 0.25, 0.135),
-     (0.17, 0.055, 0.02), (0.26, 0.255, 0.25), (0.58, 0.57, 0.55)]
+     (0.17, 0.055, 0.02), (0.22, 0.215, 0.21), (0.40, 0.39, 0.375)]
 )  # fmt: skip
 _HAIR_SHARE = {
     "african": (9.0, 2.5, 0.5, 0.1, 0.05, 0.02), "asian": (9.0, 3.0, 0.8, 0.2, 0.1, 0.05), "caucasian": (2.5, 4.0, 4.0, 3.0, 2.6, 1.0),
 }  # fmt: skip
-_IRIS_SHARE = {
-    "brown": 5, "brownlight": 3, "green": 1, "blue": 1.4, "lightblue": 1.2, "deepblue": 0.7, "grey": 1, "bluegreen": 1, "ice": 0.4,
-}  # fmt: skip
+# Iris colours, linear RGB: dark brown, brown, hazel, green, blue, pale blue, grey; and how common they are.
+_IRIS = np.array(
+    [(0.045, 0.021, 0.010), (0.11, 0.052, 0.022), (0.17, 0.11, 0.045), (0.13, 0.15, 0.075), (0.10, 0.17, 0.27), (0.2, 0.29, 0.36),
+     (0.22, 0.24, 0.25)]
+)  # fmt: skip
+_IRIS_SHARE = {"african": (6, 3, 0.2, 0, 0, 0, 0), "asian": (6, 3, 0.2, 0, 0, 0, 0), "caucasian": (2, 3, 2, 1.3, 2, 1.2, 1)}
 MALE_HAIR = ("hair/short01", "hair/short03", "hair/short04")
 FEMALE_HAIR = ("hair/braid01", "hair/long01", "hair/ponytail01")
+_HAIR_STYLE_SHARE = {"hair/short03": 0.12, "hair/braid01": 0.7}  # both have a fringe over one eye
 
 
 @dataclass(frozen=True)
@@ -38,10 +42,10 @@ class Person:
         targets: shape target -> weight.  skins: two skin names, and skin_mix 0..1 between them.
         tone: linear RGB of the cheek.  lip, blush: 0..1 strength of make-up or natural colour there.
         beard: 0..1 density.  freckles: 0..1.
-        hair: piece name or None (shaved or bald).  hair_color: linear RGB.  hair_volume: 1 = as modelled.
-        hair_cut: decimetres below the chin at which long hair ends.
+        hair: piece name or None (shaved or bald).  hair_color: linear RGB.  hair_volume: 1 = as modelled; hair_flip mirrors it.
+        stubble: 0..1, how dark the scalp is where no hair is worn.  hair_cut: decimetres below the chin at which long hair ends.
         brows, lashes, teeth: piece names.  brow_color: linear RGB.  brow_density, lash_density: 0..1.
-        iris: name of the iris texture.  iris_tint: linear RGB factor.
+        iris: linear RGB.  teeth_tint: a factor.
         resting: facial action -> weight, the face's own resting expression (part of identity, in no label).
     """
 
@@ -61,6 +65,8 @@ class Person:
     hair: str | None
     hair_color: tuple[float, float, float]
     hair_volume: float
+    hair_flip: bool
+    stubble: float
     hair_cut: float
     brows: str
     brow_color: tuple[float, float, float]
@@ -69,8 +75,7 @@ class Person:
     lash_density: float
     teeth: str
     teeth_tint: tuple[float, float, float]
-    iris: str
-    iris_tint: tuple[float, float, float]
+    iris: tuple[float, float, float]
     resting: dict[str, float] = field(default_factory=dict)
 
 
@@ -105,6 +110,8 @@ def sample_person(number: int, catalogue: Catalogue, seed: int = 0) -> Person:
         hair=name,
         hair_color=_rgb(hair_color),
         hair_volume=volume,
+        hair_flip=bool(detail.random() < 0.5),
+        stubble=float(detail.uniform(0.1, 1.0)) if male > 0.5 and detail.random() < 0.7 else 0.0,
         hair_cut=cut,
         brows=str(detail.choice(catalogue.pieces["eyebrows"])),
         brow_color=_rgb(brow),
@@ -112,9 +119,8 @@ def sample_person(number: int, catalogue: Catalogue, seed: int = 0) -> Person:
         lashes=str(detail.choice(catalogue.pieces["eyelashes"])),
         lash_density=float(np.clip((0.45 if male > 0.5 else 0.85) + 0.15 * detail.normal(), 0.15, 1.0)),
         teeth=str(detail.choice(catalogue.pieces["teeth"])),
-        teeth_tint=_rgb(np.array([1.0, 0.96 - 0.06 * old, 0.88 - 0.16 * old]) * detail.uniform(0.75, 1.0)),
-        iris=_iris(leading, catalogue.irises, detail),
-        iris_tint=_rgb(np.exp(detail.normal(size=3) * 0.08 + detail.normal() * 0.2)),
+        teeth_tint=_rgb(np.array([1.0, 0.97 - 0.06 * old, 0.90 - 0.16 * old]) * detail.uniform(1.2, 1.7)),
+        iris=_rgb(_iris(leading, detail)),
         resting=_resting(detail),
     )
 
@@ -222,13 +228,18 @@ def _dyed(natural: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _hair_style(male: float, old: float, catalogue: Catalogue, rng: np.random.Generator) -> tuple[str | None, float, float]:
     have = catalogue.pieces["hair"]
     long, short = ([h for h in names if h in have] for names in (FEMALE_HAIR, MALE_HAIR))
-    draw = rng.random()
     if male > 0.5:
-        bald = 0.12 + 0.25 * old
-        name = None if draw < bald else str(rng.choice(short if draw < 0.92 else long))
+        shaved, other_style = 0.14 + 0.25 * old, 0.06
+        styles, others = short, long
     else:
-        name = None if draw < 0.03 else str(rng.choice(short if draw < 0.18 else long))
-    return name, float(rng.uniform(0.985, 1.05)), float(rng.choice([-0.3, 0.0, 0.5, 3.0]) + 0.15 * rng.normal())
+        shaved, other_style = 0.02, 0.16
+        styles, others = long, short
+    draw = rng.random()
+    chosen = others if draw > 1 - other_style else styles
+    share = np.array([_HAIR_STYLE_SHARE.get(name, 1.0) for name in chosen])
+    name = None if draw < shaved or not chosen else str(rng.choice(chosen, p=share / share.sum()))
+    cut = float(rng.choice([-0.3, 0.0, 0.5, 3.0]) + 0.15 * rng.normal())
+    return name, float(rng.uniform(0.985, 1.06)), cut
 
 
 def _lip(male: float, tone: np.ndarray, rng: np.random.Generator) -> tuple[float, float, float]:
@@ -238,10 +249,9 @@ def _lip(male: float, tone: np.ndarray, rng: np.random.Generator) -> tuple[float
     return _rgb(np.array([1.0, 0.92, 0.92]) * np.exp(rng.normal(size=3) * 0.04))
 
 
-def _iris(leading: str, irises: list[str], rng: np.random.Generator) -> str:
-    names = irises if leading == "caucasian" else [i for i in irises if i.startswith("brown")] or irises
-    share = np.array([_IRIS_SHARE.get(name, 1.0) for name in names])
-    return str(rng.choice(names, p=share / share.sum()))
+def _iris(leading: str, rng: np.random.Generator) -> np.ndarray:
+    share = np.array(_IRIS_SHARE[leading], float)
+    return _IRIS[rng.choice(len(_IRIS), p=share / share.sum())] * np.exp(rng.normal(size=3) * 0.08 + rng.normal() * 0.2)
 
 
 def _resting(rng: np.random.Generator) -> dict[str, float]:

@@ -82,7 +82,8 @@ class Renderer:
             mesh = self._piece_mesh(slot, piece)
             if slot == "hair":
                 middle = np.array([0, 7.2, 0.3], np.float32)
-                at = middle + (at - middle) * np.float32(person.hair_volume)
+                stretch = np.array([-1.0 if person.hair_flip else 1.0, 1.0, 1.0]) * person.hair_volume
+                at = (middle + (at - middle) * stretch).astype(np.float32)
                 normals = vertex_normals(at, piece.corner_vertex[piece.triangles])
                 mesh.set_surface(at[piece.corner_vertex], normals[piece.corner_vertex])
             mesh.set_rest(at[piece.corner_vertex])
@@ -189,18 +190,18 @@ class Renderer:
             self.programs["skin"], rigid=0.0, cloth=1.0, mix_2=person.skin_mix, mean=first.mean, mean_2=second.mean,
             tone=person.tone, contrast=person.contrast, beard=person.beard, freckles=person.freckles, blush=person.blush,
             oil=1.0, lip=person.lip, hair_tint=person.brow_color, shirt=scene.shirt, shirt_2=scene.shirt_2,
-            pattern=scene.pattern, cheek_left=cheek,
+            pattern=scene.pattern, cheek_left=cheek, eyes=self._eyes(prepared),
+            stubble=0.45 if person.hair else person.stubble, scalp_tint=person.hair_color if person.hair else person.brow_color,
         )  # fmt: skip
         self.meshes["body"].draw.render()
 
     def _draw_piece(self, slot: str, piece: Piece, person: Person, scene: Scene) -> None:
         program = self.programs[{"eyes": "eyes", "teeth": "mouth", "tongue": "mouth"}.get(slot, "hair")]
-        texture = self.assets.irises[person.iris] if slot == "eyes" else piece.texture
+        texture = self.assets.iris if slot == "eyes" else piece.texture
         self._texture(texture).use(0)
         _set(program, rigid=0.0 if slot == "hair" else 1.0, cloth=0.0)
         if slot == "eyes":
-            tint = np.array(person.iris_tint) * ((0.6, 0.66, 0.72) if person.iris.startswith("brown") else 1.0)
-            _set(program, tint=tint, window=_unit(scene.key.direction * 0.5 + np.array([0.15, 0.5, 1.0])))
+            _set(program, tint=person.iris, window=_unit(scene.key.direction * 0.5 + np.array([0.15, 0.5, 1.0])))
         elif slot in ("teeth", "tongue"):
             _set(program, tint=person.teeth_tint if slot == "teeth" else (0.8, 0.6, 0.6))
         else:
@@ -244,6 +245,10 @@ class Renderer:
     def _mouth(self, prepared: Prepared) -> np.ndarray:
         points = self.assets.points
         return prepared.vertices[points["mouth_left"] + points["mouth_right"]].mean(0)
+
+    def _eyes(self, prepared: Prepared) -> np.ndarray:
+        points = self.assets.points
+        return prepared.vertices[points["eye_left"] + points["eye_right"]].mean(0)
 
     def _hair_cut(self, person: Person) -> float:
         return float(self.prepared.vertices[self.assets.points["chin"], 1].mean()) - person.hair_cut
@@ -324,7 +329,7 @@ def _metering(tone: tuple[float, float, float], scene: Scene) -> float:
     """A camera's exposure makes up for most of the light's strength and for part of the skin's lightness."""
     light = 0.75 * scene.key.color[1] * max(0.3, float(scene.key.direction[2])) + 0.8 * scene.sky[1] + 0.3 * scene.fill.color[1]
     skin = 0.3 * tone[0] + 0.6 * tone[1] + 0.1 * tone[2]
-    return float((1.25 / light) ** 0.7 * (0.34 / skin) ** 0.28)
+    return float((1.08 / light) ** 0.85 * (0.34 / skin) ** 0.33)
 
 
 def _unit(vector: np.ndarray) -> np.ndarray:

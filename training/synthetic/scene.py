@@ -70,7 +70,8 @@ def sample_scene(rng: np.random.Generator) -> Scene:
     key, fill, rim, sky, ground = _lights(rng)
     hue, shade = rng.random(), 0.03 + 0.75 * rng.random() ** 1.6
     shirt = np.array(colorsys.hsv_to_rgb(hue, rng.random() ** 1.3 * 0.85, shade))
-    shirt_2 = np.array(colorsys.hsv_to_rgb(rng.random(), rng.random() * 0.7, 0.03 + 0.8 * rng.random()))
+    other = colorsys.hsv_to_rgb(hue + 0.06 * rng.normal(), rng.random() * 0.5, 0.03 + 0.75 * rng.random())
+    shirt_2 = 0.35 * shirt + 0.65 * np.array(other)
     noisy, compressed, soft = rng.random() < 0.6, rng.random() < 0.55, rng.random() < 0.35
     return Scene(
         yaw, pitch, roll, float(rng.beta(1.2, 2.0)), key, fill, rim, sky, ground,

@@ -1,10 +1,7 @@
 """The renderer's shaders (GLSL 3.3): skin, eyes, teeth, hair, shadow depth, and the development of the picture."""
 
-VERTEX = """#version 330
-in vec3 position; in vec3 normal; in vec2 uv; in vec3 rest;
-uniform mat4 camera, light_camera; uniform mat3 head, torso; uniform vec3 pivot; uniform float rigid, cloth_line, cloth;
-uniform int neckline;
-out vec3 P, N, R; out vec2 T; out vec4 L; out float C;
+_COLLAR = """
+uniform float cloth_line; uniform int neckline;
 // Decimetres above (+) or below (-) the collar's edge at a rest position.
 float above_collar(vec3 r) {
   float front = smoothstep(-0.2, 1.0, r.z), line = cloth_line;
@@ -14,9 +11,15 @@ float above_collar(vec3 r) {
   if (neckline == 3) line += -0.12 * cos(r.x) - 0.45 * front;
   return r.y - line;
 }
+"""
+
+VERTEX = """#version 330
+in vec3 position; in vec3 normal; in vec2 uv; in vec3 rest;
+uniform mat4 camera, light_camera; uniform mat3 head, torso; uniform vec3 pivot; uniform float rigid, cloth;
+out vec3 P, N, R; out vec2 T; out vec4 L;
+""" + _COLLAR + """
 void main() {
-  C = above_collar(rest);
-  vec3 p = position + normal * cloth * 0.045 * smoothstep(0.02, -0.03, C);
+  vec3 p = position + normal * cloth * 0.045 * smoothstep(0.02, -0.03, above_collar(rest));
   float w = rigid > 0.5 ? 1.0 : smoothstep(5.3, 6.05, rest.y);
   p = mix(torso * (p - pivot), head * (p - pivot), w) + pivot;
   P = p; N = mix(torso * normal, head * normal, w); T = uv; R = rest;
@@ -24,7 +27,7 @@ void main() {
 }"""
 
 _LIGHT = """#version 330
-in vec3 P, N, R; in vec2 T; in vec4 L; in float C; out vec4 color;
+in vec3 P, N, R; in vec2 T; in vec4 L; out vec4 color;
 uniform sampler2D image, image_2, shadows; uniform vec3 eye, sky, ground;
 uniform vec3 key, key_color, fill, fill_color, rim, rim_color; uniform vec3 tint; uniform int translucent; uniform float texel;
 vec3 linear(vec3 c) { return pow(c, vec3(2.2)); }
@@ -47,9 +50,9 @@ float glint(vec3 n, vec3 l, vec3 v, float power) {
 }
 """
 
-SKIN = _LIGHT + """
+SKIN = _LIGHT + _COLLAR + """
 uniform float mix_2, contrast, beard, freckles, blush, oil; uniform vec3 mean, mean_2, tone, lip, hair_tint, shirt, shirt_2;
-uniform int pattern; uniform vec3 mouth, cheek_left;
+uniform int pattern; uniform vec3 mouth, eyes, cheek_left, scalp_tint; uniform float stubble;
 vec3 cloth_color() {
   float weave = 0.93 + 0.14 * noise(R * 90.0), s = 0.0;
   if (pattern == 1) s = smoothstep(-0.1, 0.1, sin(R.y * 22.0));
@@ -58,7 +61,7 @@ vec3 cloth_color() {
   return mix(shirt, shirt_2, s) * weave;
 }
 void main() {
-  vec3 n = normalize(N), v = normalize(eye - P); float shade = lit(0.006), near = 1.0;
+  vec3 n = normalize(N), v = normalize(eye - P); float shade = lit(0.006), near = 1.0, C = above_collar(R);
   bool cloth = C < 0.0;
   vec3 a = pow(linear(texture(image, T).rgb) / mean, vec3(contrast)), b = pow(linear(texture(image_2, T).rgb) / mean_2, vec3(contrast));
   vec3 relative = mix(a, b, mix_2), albedo = tone * clamp(relative, 0.0, 2.2);
@@ -73,8 +76,12 @@ void main() {
     float area = smoothstep(0.10, -0.12, R.y - line) * smoothstep(mouth.y - 1.25, mouth.y - 0.85, R.y) * smoothstep(-0.1, 0.35, R.z);
     area *= 1.0 - red * at_mouth;
     area *= mix(1.0, smoothstep(0.13, 0.26, length((R.xy - mouth.xy) * vec2(0.42, 1.0))), smoothstep(0.55, 0.25, side));
-    float strands = 0.55 + 0.9 * noise(vec3(R.x * 38.0, R.y * 16.0, R.z * 38.0)) * noise(R * 60.0);
+    float strands = 0.55 + 0.6 * noise(vec3(R.x * 90.0, R.y * 34.0, R.z * 90.0)) + 0.25 * (noise(R * 12.0) - 0.5);
     albedo = mix(albedo, hair_tint * 1.2 + 0.12 * tone, clamp(area * beard * strands * 1.1, 0.0, 0.93));
+  }
+  if (stubble > 0.0) {
+    float line = eyes.y + mix(-0.5, 1.0, smoothstep(-0.25, 1.0, R.z)) + 0.12 * noise(R * 7.0);
+    albedo = mix(albedo, scalp_tint * 1.1 + 0.1 * tone, stubble * 0.85 * smoothstep(0.0, 0.22, R.y - line) * (0.75 + 0.35 * noise(R * 70.0)));
   }
   if (cloth) { albedo = cloth_color(); float hem = smoothstep(-0.10, -0.085, C); albedo *= 1.0 - 0.18 * hem * smoothstep(0.0, -0.02, C); }
   else near = 1.0 - 0.45 * smoothstep(0.10, 0.0, C);
@@ -98,8 +105,10 @@ void main() {
   vec4 c = texture(image, T); vec3 n = normalize(N), v = normalize(eye - P);
   if (translucent == 0 ? c.a < 0.5 : c.a >= 0.5) discard;
   float shade = lit(0.02), lid = mix(0.38, 1.0, smoothstep(0.62, -0.15, n.y));
-  vec3 albedo = linear(c.rgb); float white = smoothstep(0.25, 0.5, min(albedo.r, min(albedo.g, albedo.b)));
-  albedo = mix(albedo * tint, albedo * vec3(0.80, 0.76, 0.74), white);
+  vec3 albedo = linear(c.rgb); float from_pupil = min(length(T - vec2(0.703, 0.707)), length(T - vec2(0.293, 0.297)));
+  float detail = dot(albedo, vec3(0.3, 0.6, 0.1)) / 0.22, iris = smoothstep(0.124, 0.112, from_pupil);
+  vec3 ring = tint * mix(vec3(1.25, 1.15, 0.95), vec3(0.8), smoothstep(0.04, 0.1, from_pupil)) * detail;
+  albedo = mix(albedo * vec3(0.98, 0.95, 0.94), ring, iris);
   float d = clamp(dot(n, key) * 0.7 + 0.3, 0.0, 1.0);
   vec3 light = (d * shade * key_color + max(dot(n, fill) * 0.6 + 0.4, 0.0) * fill_color + ambient(n)) * lid;
   float spark = min(glint(n, key, v, 350.0) * 0.06, 1.2) * mix(0.35, 1.0, shade), pane = smoothstep(0.965, 0.985, dot(reflect(-v, n), window));
@@ -111,11 +120,12 @@ void main() {
 MOUTH = _LIGHT + """
 uniform vec3 mouth;
 void main() {
+  if (abs(R.y - mouth.y) > 0.3) discard;  // gums must not show through the cheeks of a wide smile
   vec4 c = texture(image, T); vec3 n = normalize(N), v = normalize(eye - P);
   float deep = smoothstep(mouth.z - 0.65, mouth.z - 0.1, R.z), shade = lit(0.01);
   vec3 light = key_color * shade * clamp(dot(n, key) * 0.7 + 0.3, 0.0, 1.0) * 0.8 + (ambient(n) + 0.6 * fill_color) * 0.6;
   vec3 wet = key_color * shade * glint(n, key, v, 60.0) * 0.06;
-  color = vec4((linear(c.rgb) * tint * light + wet) * mix(0.12, 0.85, deep), 1);
+  color = vec4((linear(c.rgb) * tint * light + wet) * mix(0.2, 1.0, deep), 1);
 }"""
 
 HAIR = _LIGHT + """
@@ -126,7 +136,7 @@ void main() {
   if (translucent == 0 ? c.a < 0.6 : (c.a >= 0.6 || c.a < 0.02)) discard;
   n = normalize(mix(dot(n, v) < 0.0 ? -n : n, head * normalize(R - vec3(0.0, 7.0, 0.25)), 0.65));  // cards shade as one round mass
   float tone_ = dot(linear(c.rgb), vec3(0.3, 0.5, 0.2)) / gray;
-  vec3 albedo = tint * clamp(mix(1.0, tone_, 0.8), 0.12, 2.6);
+  vec3 albedo = tint * min(clamp(mix(1.0, tone_, 0.8), 0.12, 2.4), 0.75 / max(tint.r, 0.01));
   vec3 fall = head * vec3(R.x * 0.7, -1.0, 0.35 * R.z), along = normalize(fall - n * dot(n, fall) + 1e-4), h = normalize(key + v);
   float th = dot(along, h), sheen = pow(sqrt(max(1.0 - th * th, 0.0)), 60.0), shade = lit(0.014), d = dot(n, key);
   float diffuse = clamp(d * 0.75 + 0.25, 0.0, 1.0) * mix(1.0, shade, 0.9);
