@@ -11,7 +11,7 @@ from .assets import Assets, Catalogue
 ANCESTRIES = ("african", "asian", "caucasian")
 # Skin tones from light to dark, sRGB 0..255: the base colour of cheek skin in even light.
 _TONES = np.array(
-    [(238, 207, 190), (228, 188, 166), (214, 168, 140), (196, 148, 116), (170, 122, 90), (139, 95, 68), (106, 70, 49), (78, 51, 37)]
+    [(238, 207, 190), (228, 188, 166), (214, 169, 143), (196, 150, 121), (168, 124, 97), (138, 98, 76), (106, 73, 55), (80, 55, 43)]
 )  # fmt: skip
 _TONE_RANGE = {"african": (0.60, 1.0), "asian": (0.12, 0.52), "caucasian": (0.0, 0.36)}
 # Hair colours, linear RGB: black, dark brown, brown, light brown, blond, red, grey, white.

@@ -22,12 +22,12 @@ from .scene import Light, Scene, posed, sample_scene
 
 # identity number, scene seed, pose (yaw, pitch, roll), emotion and intensity, further actions
 PORTRAITS = (
-    (23, 3, (4, 2, 0), None, 0.0, {"mouthSmile": 0.25, "cheekSquint": 0.1}),
+    (7, 3, (4, 2, 0), None, 0.0, {"mouthSmile": 0.2, "cheekSquint": 0.1}),
     (42, 5, (-8, 0, 2), None, 0.0, {"mouthSmile": 0.12}),
-    (11, 9, (6, -2, -2), None, 0.0, {"mouthSmile": 0.1}),
-    (17, 12, (27, 4, 3), "happy", 1.1, {"jawOpen": 0.3, "mouthLowerDown": 0.2}),
-    (52, 15, (-14, 3, -8), "surprise", 1.05, {}),
-    (90, 21, (-20, -10, 4), "anger", 1.0, {}),
+    (63, 8, (6, -2, -2), None, 0.0, {"mouthSmile": 0.1}),
+    (19, 12, (27, 4, 3), "happy", 1.1, {"jawOpen": 0.3, "mouthLowerDown": 0.2}),
+    (22, 15, (-12, 3, -8), "surprise", 1.05, {}),
+    (40, 21, (-20, -10, 4), "anger", 1.0, {}),
 )
 
 

@@ -79,7 +79,7 @@ def sample_scene(rng: np.random.Generator) -> Scene:
         scale=float(np.clip(1 + 0.04 * rng.normal(), 0.88, 1.12)),
         dx=float(np.clip(0.02 * rng.normal(), -0.06, 0.06)),
         dy=float(np.clip(0.02 * rng.normal(), -0.06, 0.06)),
-        exposure=float(np.exp(0.16 * rng.normal())),
+        exposure=float(np.exp(np.clip(0.14 * rng.normal(), -0.3, 0.25))),
         contrast=float(np.clip(1 + 0.1 * rng.normal(), 0.75, 1.25)),
         saturation=float(np.clip(1 + 0.14 * rng.normal(), 0.5, 1.35)) * (0.0 if rng.random() < 0.015 else 1.0),
         vignette=float(max(0.0, rng.normal() * 0.2)),

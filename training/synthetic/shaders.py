@@ -108,7 +108,7 @@ void main() {
   vec3 albedo = linear(c.rgb); float from_pupil = min(length(T - vec2(0.703, 0.707)), length(T - vec2(0.293, 0.297)));
   float detail = dot(albedo, vec3(0.3, 0.6, 0.1)) / 0.22, iris = smoothstep(0.124, 0.112, from_pupil);
   vec3 ring = tint * mix(vec3(1.25, 1.15, 0.95), vec3(0.8), smoothstep(0.04, 0.1, from_pupil)) * detail;
-  albedo = mix(albedo * vec3(0.98, 0.95, 0.94), ring, iris);
+  albedo = mix(albedo * vec3(0.84, 0.81, 0.79), ring, iris);
   float d = clamp(dot(n, key) * 0.7 + 0.3, 0.0, 1.0);
   vec3 light = (d * shade * key_color + max(dot(n, fill) * 0.6 + 0.4, 0.0) * fill_color + ambient(n)) * lid;
   float spark = min(glint(n, key, v, 350.0) * 0.06, 1.2) * mix(0.35, 1.0, shade), pane = smoothstep(0.965, 0.985, dot(reflect(-v, n), window));
@@ -162,7 +162,7 @@ void main() {
     float w = exp(-float(i * i + j * j) / (2.0 * (0.22 + blur * blur * 2.0))); sum += w; c += w * at(T + vec2(i, j) * pixel * 0.5); }
   c *= exposure * white / sum; vec2 d = T - 0.5; c *= 1.0 - vignette * dot(d, d) * 1.6;
   c = mix(vec3(dot(c, vec3(0.25, 0.65, 0.10))), c, saturation);
-  c = max(c, 0.0); c = c * (1.0 + c * 0.09) / (1.0 + c * 0.62) * 1.38;   // a film's shoulder
+  c = max(c, 0.0); c = 1.45 * c / (1.0 + 0.75 * c);   // a film's shoulder
   c = pow(clamp(c, 0.0, 1.0), vec3(1.0 / 2.2)); c = clamp((c - 0.45) * contrast + 0.45, 0.0, 1.0);
   color = vec4(c, 1);
 }"""
