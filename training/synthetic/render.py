@@ -201,7 +201,7 @@ class Renderer:
         self._texture(texture).use(0)
         _set(program, rigid=0.0 if slot == "hair" else 1.0, cloth=0.0)
         if slot == "eyes":
-            _set(program, tint=person.iris, window=_unit(scene.key.direction * 0.5 + np.array([0.15, 0.5, 1.0])))
+            _set(program, tint=person.iris, window=_unit(scene.key.direction * 0.5 + np.array([0.25, 0.65, 1.0])))
         elif slot in ("teeth", "tongue"):
             _set(program, tint=person.teeth_tint if slot == "teeth" else (0.8, 0.6, 0.6))
         else:

@@ -73,7 +73,7 @@ void main() {
   if (freckles > 0.0) albedo *= mix(vec3(1), vec3(0.74, 0.6, 0.5), freckles * smoothstep(0.66, 0.8, noise(R * 34.0)) * smoothstep(0.75, 0.2, abs(R.y - cheek_left.y)));
   if (beard > 0.0) {
     float side = abs(R.x), line = mouth.y + 0.22 + 1.1 * max(0.0, side - 0.38);
-    float area = smoothstep(0.10, -0.12, R.y - line) * smoothstep(mouth.y - 1.25, mouth.y - 0.85, R.y) * smoothstep(-0.1, 0.35, R.z);
+    float area = smoothstep(0.10, -0.12, R.y - line) * smoothstep(mouth.y - 1.0, mouth.y - 0.5, R.y + 0.35 * R.z - 0.3) * smoothstep(0.05, 0.5, R.z);
     area *= 1.0 - red * at_mouth;
     area *= mix(1.0, smoothstep(0.13, 0.26, length((R.xy - mouth.xy) * vec2(0.42, 1.0))), smoothstep(0.55, 0.25, side));
     float strands = 0.55 + 0.6 * noise(vec3(R.x * 90.0, R.y * 34.0, R.z * 90.0)) + 0.25 * (noise(R * 12.0) - 0.5);
@@ -111,7 +111,7 @@ void main() {
   albedo = mix(albedo * vec3(0.84, 0.81, 0.79), ring, iris);
   float d = clamp(dot(n, key) * 0.7 + 0.3, 0.0, 1.0);
   vec3 light = (d * shade * key_color + max(dot(n, fill) * 0.6 + 0.4, 0.0) * fill_color + ambient(n)) * lid;
-  float spark = min(glint(n, key, v, 350.0) * 0.06, 1.2) * mix(0.35, 1.0, shade), pane = smoothstep(0.965, 0.985, dot(reflect(-v, n), window));
+  float spark = min(glint(n, key, v, 350.0) * 0.06, 1.2) * mix(0.35, 1.0, shade), pane = smoothstep(0.982, 0.992, dot(reflect(-v, n), window));
   vec3 shine = key_color * spark + (sky + 0.3 * fill_color) * pane * 0.5 + ambient(reflect(-v, n)) * (0.025 + 0.25 * pow(1.0 - max(dot(n, v), 0.0), 4.0)) * lid;
   if (translucent == 1) { float s = clamp(max(shine.r, max(shine.g, shine.b)), 0.0, 1.0); color = vec4(shine / max(s, 0.01), s); }
   else color = vec4(albedo * light + shine, 1);
