@@ -16,10 +16,8 @@ from .sampling import FaceCrafterApply, FaceCrafterGuidanceIntervals, FaceCrafte
 
 
 class FaceCrafterExtension(ComfyExtension):
-    async def on_load(self) -> None:
-        register_folder()
-
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
+        register_folder()  # here, since ComfyUI 0.3.64 calls no on_load
         return [
             FaceCrafterLoader,
             FaceCrafterSamplePortrait,

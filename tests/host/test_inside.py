@@ -1,0 +1,39 @@
+"""Runs the checks in inside/ within each ComfyUI installation; one process an installation, one test a check."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+
+import pytest
+from hosts import Host
+
+INSIDE = Path(__file__).parent / "inside"
+MODULES = sorted(path.stem for path in INSIDE.glob("checks_*.py"))
+CHECKS = [
+    f"{module}.{node.name}"
+    for module in MODULES
+    for node in ast.parse((INSIDE / f"{module}.py").read_text(encoding="utf-8")).body
+    if isinstance(node, ast.FunctionDef) and node.name.startswith("check_")
+]
+
+
+@lru_cache
+def results(host: Host) -> dict[str, str | None]:
+    """check -> its failure, or None."""
+    run = subprocess.run(
+        [host.python, str(INSIDE / "host.py"), *MODULES], capture_output=True, text=True, env=host.environment(), cwd=INSIDE, timeout=400
+    )
+    lines = [json.loads(line) for line in run.stdout.splitlines() if line.startswith('{"check"')]
+    if run.returncode:
+        pytest.fail(f"the checks ended early in ComfyUI {host.version}:\n{run.stderr[-3000:]}")
+    return {line["check"]: line["failure"] for line in lines}
+
+
+@pytest.mark.parametrize("check", CHECKS)
+def test_inside_comfyui(host: Host, check: str) -> None:
+    failure = results(host)[check]
+    assert failure is None, failure

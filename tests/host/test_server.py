@@ -1,0 +1,170 @@
+"""FaceCrafter in a running ComfyUI server, over its HTTP API."""
+
+from __future__ import annotations
+
+import json
+import urllib.error
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from graph import to_prompt, with_inputs
+from hosts import ROOT
+from server import PromptError, Server
+
+WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+STEPS = 4
+OURS = [
+    "FaceCrafterApply",
+    "FaceCrafterConditioning",
+    "FaceCrafterEmotion",
+    "FaceCrafterEmotionFromImage",
+    "FaceCrafterEmotionSweep",
+    "FaceCrafterEncodeIdentity",
+    "FaceCrafterExtractLandmarks",
+    "FaceCrafterGuidanceIntervals",
+    "FaceCrafterGuider",
+    "FaceCrafterLoader",
+    "FaceCrafterSamplePortrait",
+    "FaceCrafterSampler",
+]
+
+
+@pytest.fixture(scope="session")
+def nodes(server: Server) -> dict[str, Any]:
+    return server.get("/object_info")
+
+
+def prompt_of(name: str, nodes: dict[str, Any], steps: int = STEPS) -> dict[str, Any]:
+    """A shipped workflow as a prompt with few steps."""
+    prompt = to_prompt(json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8")), nodes)
+    for kind in ("FaceCrafterSampler", "KSampler", "BasicScheduler"):
+        prompt = with_inputs(prompt, kind, steps=steps)
+    return prompt
+
+
+def array(picture: Any) -> np.ndarray:
+    return np.asarray(picture).astype(float)
+
+
+def test_all_nodes_are_there_under_their_frozen_ids(nodes: dict[str, Any]) -> None:
+    assert sorted(name for name in nodes if name.startswith("FaceCrafter")) == OURS
+
+
+def described(nodes: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    for name in OURS:
+        for group in ("required", "optional"):
+            for key, definition in nodes[name]["input"].get(group, {}).items():
+                yield name, key, definition[1]
+
+
+def test_every_input_and_output_has_a_tooltip_and_every_node_a_description(nodes: dict[str, Any]) -> None:
+    assert [(name, key) for name, key, options in described(nodes) if not options.get("tooltip")] == []
+    assert [name for name in OURS if not all(nodes[name]["output_tooltips"])] == []
+    assert [name for name in OURS if not nodes[name]["description"]] == []
+
+
+def test_the_templates_are_offered_with_their_thumbnails(server: Server) -> None:
+    offered = server.get("/workflow_templates")["facecrafter"]
+    assert sorted(offered) == [path.stem for path in WORKFLOWS]
+    assert {"portrait_from_photo", "copy_a_pose", "emotion_sweep", "plain_ksampler"} <= set(offered)
+    for name in offered:
+        with server.open(f"/api/workflow_templates/facecrafter/{name}.jpg") as answer:
+            assert answer.read(3) == b"\xff\xd8\xff"
+
+
+@pytest.mark.parametrize("name", [path.stem for path in WORKFLOWS])
+def test_a_fresh_install_runs_each_template(server: Server, nodes: dict[str, Any], name: str) -> None:
+    pictures = server.images(server.run(prompt_of(name, nodes)))
+    assert len(pictures) == {"emotion_sweep": 5, "guider_advanced": 2}.get(name, 1)
+    for picture in pictures:
+        assert picture.size == (256, 256)
+        assert array(picture).std() > 5, "a flat picture"
+
+
+def test_landmarks_and_emotions_come_out_as_pictures(server: Server, nodes: dict[str, Any]) -> None:
+    for name in ("copy_a_pose", "plain_ksampler"):
+        shown = server.images(server.run(with_inputs(prompt_of(name, nodes), "FaceCrafterSamplePortrait")), kind="temp")
+        assert any(array(picture).std() > 10 for picture in shown)
+
+
+def test_the_seed_decides(server: Server, nodes: dict[str, Any]) -> None:
+    prompt = prompt_of("portrait_from_photo", nodes, steps=2)
+    runs = [with_inputs(with_inputs(prompt, "FaceCrafterSampler", seed=s), "SaveImage", filename_prefix=f"seed{i}") for i, s in enumerate((7, 7, 8))]
+    a, b, c = (array(server.images(server.run(run))[0]) for run in runs)
+    assert np.array_equal(a, b) or np.abs(a - b).max() <= 1
+    assert np.abs(a - c).mean() > 1
+
+
+def test_alpha_0_is_as_if_nothing_were_connected(server: Server, nodes: dict[str, Any]) -> None:
+    prompt = prompt_of("copy_a_pose", nodes, steps=2)
+    off = with_inputs(prompt, "FaceCrafterConditioning", alpha_landmarks=0.0)
+    bare = {n: {**node, "inputs": {k: v for k, v in node["inputs"].items() if k != "landmarks"}} for n, node in prompt.items()}
+    a, b, on = (array(server.images(server.run(p))[0]) for p in (off, with_inputs(bare, "SaveImage", filename_prefix="bare"), prompt))
+    assert np.array_equal(a, b)
+    assert np.abs(a - on).mean() > 0.1
+
+
+def test_a_photo_without_a_face_is_told_in_one_sentence_and_the_next_run_works(server: Server, nodes: dict[str, Any]) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (200, 200), (120, 130, 140)).save(server.folder / "input" / "grey.png")
+    prompt = prompt_of("portrait_from_photo", nodes)
+    number = next(n for n, node in prompt.items() if node["class_type"] == "FaceCrafterSamplePortrait")
+    faceless = {**prompt, number: {"class_type": "LoadImage", "inputs": {"image": "grey.png"}}}
+    with pytest.raises(PromptError, match="No face was found") as caught:
+        server.run(faceless)
+    assert "\n" not in str(caught.value)
+    assert server.images(server.run(prompt))
+
+
+def test_a_batch_of_photos_gives_a_batch_of_portraits(server: Server, nodes: dict[str, Any]) -> None:
+    prompt = prompt_of("copy_a_pose", nodes, steps=2)
+    poses = [n for n, node in prompt.items() if node["class_type"] == "FaceCrafterSamplePortrait"]
+    prompt["batch"] = {"class_type": "ImageBatch", "inputs": {"image1": [poses[0], 0], "image2": [poses[1], 0]}}
+    assert len(server.images(server.run(with_inputs(prompt, "FaceCrafterExtractLandmarks", photo=["batch", 0])))) == 2
+
+
+def test_adapters_outside_of_the_models_folder_are_refused(server: Server, nodes: dict[str, Any]) -> None:
+    (server.folder / "secret.safetensors").write_bytes(b"secret")
+    for name in ("../../secret.safetensors", str(server.folder / "secret.safetensors")):
+        with pytest.raises(PromptError, match="outside of it"):
+            server.run(with_inputs(prompt_of("portrait_from_photo", nodes), "FaceCrafterLoader", adapter=name))
+
+
+@pytest.mark.parametrize("content", [b"no weights at all", b"\x10\x00\x00\x00\x00\x00\x00\x00{"], ids=["text", "truncated"])
+def test_files_that_are_no_adapter_are_refused_in_one_sentence(server: Server, nodes: dict[str, Any], content: bytes) -> None:
+    folder = server.folder / "models" / "facecrafter"
+    folder.mkdir(exist_ok=True)
+    (folder / "broken.safetensors").write_bytes(content)
+    with pytest.raises(PromptError, match="not a whole safetensors file"):
+        server.run(with_inputs(prompt_of("portrait_from_photo", nodes), "FaceCrafterLoader", adapter="broken.safetensors"))
+
+
+def test_interrupt_ends_a_run_at_once(server: Server, nodes: dict[str, Any]) -> None:
+    import time
+
+    prompt = with_inputs(prompt_of("portrait_from_photo", nodes, steps=1000), "SaveImage", filename_prefix="interrupted")
+    _, answer = server.post("/prompt", {"prompt": prompt})
+    time.sleep(2)
+    server.post("/interrupt", {})
+    deadline = time.monotonic() + 30
+    while time.monotonic() < deadline and answer["prompt_id"] not in server.get("/history"):
+        time.sleep(0.1)
+    entry = server.get(f"/history/{answer['prompt_id']}")[answer["prompt_id"]]
+    assert any(kind == "execution_interrupted" for kind, _ in entry["status"]["messages"])
+
+
+def test_the_server_logs_no_error_of_ours(server: Server) -> None:
+    log = Path(server.log).read_text()
+    assert "IMPORT FAILED): " not in log.replace(str(server.folder), "")
+    assert "Missing VAE keys" not in log and "unet missing" not in log
+
+
+def test_no_template_asks_for_files_that_are_not_shipped(server: Server) -> None:
+    for path in WORKFLOWS:
+        assert "LoadImage" not in {node["type"] for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]}
+    with pytest.raises(urllib.error.HTTPError):
+        server.open("/api/workflow_templates/facecrafter/../__init__.py")
