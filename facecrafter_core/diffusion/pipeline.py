@@ -195,6 +195,7 @@ class FaceCrafterPipeline(DiffusionPipeline):
         )[0]
         return dict(zip(rows, out.chunk(len(rows)), strict=True))
 
+    @torch.inference_mode()
     def decode(self, latents: Tensor, output_type: str = "np") -> list[Image.Image] | np.ndarray:
         """latents [B, 4, h, w] -> pictures: float32 [B, H, W, 3] in 0..1, or PIL."""
         pictures = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype), return_dict=False)[0]

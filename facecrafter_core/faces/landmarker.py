@@ -146,12 +146,13 @@ def _create(model_path: str | Path | None, max_faces: int, min_confidence: float
     from mediapipe.tasks import python as tasks
     from mediapipe.tasks.python import vision
 
-    from ..assets import find_asset
+    if model_path is None:
+        from ..assets import find_asset
 
-    path = str(model_path or find_asset("face_landmarker"))
+        model_path = find_asset("face_landmarker")
     return vision.FaceLandmarker.create_from_options(
         vision.FaceLandmarkerOptions(
-            base_options=tasks.BaseOptions(model_asset_path=path),
+            base_options=tasks.BaseOptions(model_asset_path=str(model_path)),
             output_face_blendshapes=True,
             output_facial_transformation_matrixes=True,
             num_faces=max_faces,
