@@ -14,6 +14,9 @@ from ..errors import FaceChoiceError, NoFaceError, PhotoError
 MIN_FACE = 32
 """Smallest face, in pixels of its longer side, whose landmarks are worth using."""
 
+MIN_TILE = 192
+"""Smallest tile, in pixels, in which faces are looked for once more."""
+
 LONGEST_SIDE = 1920
 """Larger photos are reduced to this before detection."""
 
@@ -81,15 +84,21 @@ class FaceLandmarker:
     def detect(self, photo: np.ndarray) -> list[Face]:
         """photo uint8 [H, W, 3], RGB -> its faces, the largest first; an empty list where there is none.
 
-        A photo without a face found is tried again with a border around it: MediaPipe's detector misses faces that fill the picture.
+        MediaPipe's detector misses faces that fill the picture and faces below about a tenth of it. So a photo without a face found is
+        tried again with a border around it, and then in overlapping tiles of a half and of a quarter of its sides.
         """
         if not isinstance(photo, np.ndarray) or photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
             found = f"{photo.dtype} {list(photo.shape)}" if isinstance(photo, np.ndarray) else type(photo).__name__
             raise PhotoError(f"Expected a photo as uint8 [H, W, 3], found {found}. Use facecrafter_core.faces.photo.load_photo.")
         reduced, scale = _reduce(photo)
-        faces = self._run(reduced, 0, scale, photo.shape[:2])
+        faces = self._run(reduced, scale, photo.shape[:2])
         if not faces:
-            faces = self._run(reduced, max(reduced.shape[:2]) // 2, scale, photo.shape[:2])
+            border = max(reduced.shape[:2]) // 2
+            padded = np.pad(reduced, ((border, border), (border, border), (0, 0)), mode="edge")
+            faces = self._run(padded, scale, photo.shape[:2], (-border, -border))
+        for parts in (2, 4):
+            if not faces and max(reduced.shape[:2]) >= parts * MIN_TILE:
+                faces = self._run_tiles(reduced, parts, scale, photo.shape[:2])
         return sorted(faces, key=lambda face: face.size, reverse=True)
 
     def find_face(self, photo: np.ndarray, choose: str | int = "largest") -> Face:
@@ -123,11 +132,28 @@ class FaceLandmarker:
             raise NoFaceError(f"The face is only {face.size:.0f} pixels large, at least {MIN_FACE} are needed. Use a photo with more detail.")
         return face
 
-    def _run(self, photo: np.ndarray, border: int, scale: float, photo_size: tuple[int, int]) -> list[Face]:
+    def _run_tiles(self, photo: np.ndarray, parts: int, scale: float, photo_size: tuple[int, int]) -> list[Face]:
+        """Square tiles, half overlapping, with a side of the photo's longer one by `parts`; a face seen in several is kept once."""
+        height, width = photo.shape[:2]
+        side = -(-max(height, width) // parts)
+        tops, lefts = (np.linspace(0, max(n - side, 0), max(1, -(-2 * n // side) - 1)).astype(int) for n in (height, width))
+        found: list[tuple[float, Face]] = []
+        for top in tops:
+            for left in lefts:
+                tile = photo[top : top + side, left : left + side]
+                for face in self._run(tile, scale, photo_size, (left, top)):
+                    middle = face.landmarks[:, :2].mean(0) * scale - [left, top]
+                    found.append((float(np.abs(middle / [tile.shape[1], tile.shape[0]] - 0.5).max()), face))
+        kept: list[Face] = []
+        for _, face in sorted(found, key=lambda item: item[0]):  # the most central sight of each face wins
+            if all(_overlap(face, other) < 0.3 for other in kept):
+                kept.append(face)
+        return kept
+
+    def _run(self, photo: np.ndarray, scale: float, photo_size: tuple[int, int], offset: tuple[int, int] = (0, 0)) -> list[Face]:
+        """MediaPipe on a piece of the reduced photo whose upper left corner is at `offset` (x, y) of it."""
         import mediapipe as mp
 
-        if border:
-            photo = np.pad(photo, ((border, border), (border, border), (0, 0)), mode="edge")
         height, width = photo.shape[:2]
         with self._lock:
             if self._task is None:
@@ -136,7 +162,7 @@ class FaceLandmarker:
         faces = []
         for points, scores, matrix in zip(found.face_landmarks, found.face_blendshapes, found.facial_transformation_matrixes, strict=True):
             xyz = np.array([(p.x, p.y, p.z) for p in points], np.float32) * np.array([width, height, width], np.float32)
-            xyz[:, :2] -= border
+            xyz[:, :2] += np.array(offset, np.float32)
             blendshapes = np.array([s.score for s in scores], np.float32)
             faces.append(Face(xyz / scale, blendshapes, np.asarray(matrix, np.float32), tuple(photo_size)))
         return faces
@@ -160,6 +186,13 @@ def _create(model_path: str | Path | None, max_faces: int, min_confidence: float
             min_face_presence_confidence=min_confidence,
         )
     )
+
+
+def _overlap(a: Face, b: Face) -> float:
+    """Shared area of two faces' boxes by the smaller one's area."""
+    low, high = np.maximum(a.box[:2], b.box[:2]), np.minimum(a.box[2:], b.box[2:])
+    areas = [(f.box[2] - f.box[0]) * (f.box[3] - f.box[1]) for f in (a, b)]
+    return float(np.prod(np.maximum(high - low, 0)) / max(min(areas), 1e-6))
 
 
 def _reduce(photo: np.ndarray) -> tuple[np.ndarray, float]:
