@@ -53,8 +53,12 @@ class Faces:
         return self.take(np.isin(p, ranges[name]) if name in ranges else p >= TRAINING_FIRST)
 
 
-def load_faces(folder: str | Path) -> Faces:
-    """Reads all shards of a folder; images without a found face are left out (their number is printed)."""
+def load_faces(folder: str | Path, images: bool = True) -> Faces:
+    """Reads all shards of a folder; images without a found face are left out.
+
+    Args:
+        images: False leaves the pictures on disk (`images` is then an empty array a row).
+    """
     folder = Path(folder)
     columns = json.loads((folder / "columns.json").read_text())
     names = sorted(p.name[len("images_") : -len(".npy")] for p in folder.glob("images_*.npy"))
@@ -64,11 +68,12 @@ def load_faces(folder: str | Path) -> Faces:
     for name in names:
         found = np.isfinite(np.load(folder / f"landmarks_{name}.npy")).all((1, 2))
         for key in parts:
-            parts[key].append(np.load(folder / f"{key}_{name}.npy", mmap_mode="r")[found])
-    images, landmarks, blendshapes, table = (np.concatenate(parts[k]) for k in ("images", "landmarks", "blendshapes", "labels"))
+            whole = np.load(folder / f"{key}_{name}.npy", mmap_mode="r")
+            parts[key].append(whole[found] if images or key != "images" else np.empty((found.sum(), 0), np.uint8))
+    pictures, landmarks, blendshapes, table = (np.concatenate(parts[k]) for k in ("images", "landmarks", "blendshapes", "labels"))
     labels = {column: table[:, i] for i, column in enumerate(columns)}
-    print(f"{len(images)} images with a face in {len(names)} shards of {folder}", flush=True)
-    return Faces(images, landmarks, blendshapes, labels, labels["person"].astype(np.int64))
+    print(f"{len(pictures)} images with a face in {len(names)} shards of {folder}", flush=True)
+    return Faces(pictures, landmarks, blendshapes, labels, labels["person"].astype(np.int64))
 
 
 def identity_squares(landmarks: np.ndarray) -> Tensor:

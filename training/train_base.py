@@ -72,10 +72,13 @@ class Base(nn.Module):
         self.prompt = PromptEncoder(caption_inputs)
         self.unet = new_unet(DEMO).to(memory_format=torch.channels_last)
         install_branches(self.unet)
-        self.predict = torch.compile(self.unet) if compile_unet else self.unet
+        self.predict = torch.compile(self._predict) if compile_unet else self._predict
+
+    def _predict(self, noisy: Tensor, timesteps: Tensor, context: Tensor) -> Tensor:
+        return self.unet(noisy, timesteps, context, return_dict=False)[0]
 
     def forward(self, noisy: Tensor, timesteps: Tensor, *prompt: Tensor) -> Tensor:
-        return self.predict(noisy, timesteps, self.prompt(*prompt), return_dict=False)[0]
+        return self.predict(noisy, timesteps, self.prompt(*prompt))
 
 
 def caption_values(faces: Faces) -> Tensor:
@@ -100,7 +103,7 @@ def main() -> None:
 
     world = World()
     torch.manual_seed(world.rank)
-    faces = load_faces(args.data)
+    faces = load_faces(args.data, images=False)
     captions = caption_values(faces)
     everything = Features.load(args.data, torch.device("cpu"), drawings=False)
     is_train, is_held_out = faces.person >= 400, (faces.person >= 200) & (faces.person < 400)

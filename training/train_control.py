@@ -76,7 +76,7 @@ def main() -> None:
 
     world = World()
     torch.manual_seed(world.rank)
-    faces = load_faces(args.data)
+    faces = load_faces(args.data, images=False)
     everything = Features.load(args.data, torch.device("cpu"))
     emotions = faces.table(EMOTION_COLUMNS)
     is_train, is_held_out = faces.person >= 400, (faces.person >= 200) & (faces.person < 400)

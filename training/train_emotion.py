@@ -29,7 +29,7 @@ def main() -> None:
 
     world = World()
     torch.manual_seed(0)
-    faces = load_faces(args.data)
+    faces = load_faces(args.data, images=False)
     train, held_out = faces.split("train"), faces.split("validation")
     columns = ["valence", "arousal", *EMOTIONS]
 

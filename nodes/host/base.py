@@ -17,6 +17,7 @@ import comfy.supported_models
 import comfy.supported_models_base
 import comfy.utils
 import torch
+from comfy.ldm.modules.attention import attention_pytorch, attention_sub_quad
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
@@ -91,7 +92,15 @@ def load_model(folder: Path, dtype: torch.dtype | None = None) -> comfy.model_pa
         raise ModelError(f"The demo's UNet has {len(wrong)} missing or unknown weights, such as {wrong[0]}. Install FaceCrafter again.")
     model.load_model_weights(renamed, "")
     model = model.to(dtype).eval().requires_grad_(False)
-    return comfy.model_patcher.ModelPatcher(model, load_device=load_device, offload_device=management.unet_offload_device())
+    patcher = comfy.model_patcher.ModelPatcher(model, load_device=load_device, offload_device=management.unet_offload_device())
+    if load_device.type == "cpu":
+        patcher.model_options["transformer_options"]["optimized_attention_override"] = _fused_attention
+    return patcher
+
+
+def _fused_attention(chosen: Any, *args: Any, **kwargs: Any) -> Tensor:
+    """PyTorch's fused attention instead of ComfyUI's default on a CPU, which makes a step 2.5 times as long."""
+    return attention_pytorch(*args, **kwargs) if chosen is attention_sub_quad.__wrapped__ else chosen(*args, **kwargs)
 
 
 class DemoTextModel(comfy.clip_model.CLIPTextModel):

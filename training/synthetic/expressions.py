@@ -1,19 +1,14 @@
 """Facial actions and emotions: which actions make an emotion, how expressions are drawn, and the vector of an expression.
 
-The eight emotions as facial actions follow FACS conventions (Ekman and Friesen 1978); their valence and arousal anchors
-follow the circumplex (Russell 1980). Both tables are a choice: no rater has checked them.
+The eight emotions as facial actions follow FACS conventions (Ekman and Friesen 1978); their valence and arousal anchors,
+in facecrafter_core.faces.emotion, follow the circumplex (Russell 1980). Both tables are a choice: no rater has checked them.
 """
 
 from __future__ import annotations
 
 import numpy as np
 
-# The order EmoNet uses; the control modules' emotion vector is [valence, arousal, *EMOTIONS].
-EMOTIONS = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
-VALENCE_AROUSAL = {
-    "neutral": (0.0, 0.0), "happy": (0.8, 0.45), "sad": (-0.7, -0.4), "surprise": (0.15, 0.85),
-    "fear": (-0.65, 0.8), "disgust": (-0.7, 0.35), "anger": (-0.6, 0.75), "contempt": (-0.55, 0.2),
-}  # fmt: skip
+from facecrafter_core.faces.emotion import EMOTIONS, VALENCE_AROUSAL
 
 _PAIRED = (
     "browDown", "browOuterUp", "cheekSquint", "eyeBlink", "eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp", "eyeSquint",

@@ -11,6 +11,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from facecrafter_core.faces.align import square_from_points
+
 
 @dataclass(frozen=True)
 class Light:
@@ -141,17 +143,6 @@ def head_rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
     return (about_y @ about_x @ about_z).astype(np.float32)
 
 
-def ffhq_square(eye_left_2: np.ndarray, eye_right_2: np.ndarray, mouth_left_2: np.ndarray, mouth_right_2: np.ndarray):
-    """FFHQ's square, kept upright: (centre [2], half its side).
-
-    The rule of Karras et al. 2019: half the side is the larger of 2.0 times the distance of the eyes and 1.8 times the
-    distance from eyes to mouth, centred a tenth of the way from the eyes to the mouth. Points in any planar unit.
-    """
-    eyes, mouth = (eye_left_2 + eye_right_2) / 2, (mouth_left_2 + mouth_right_2) / 2
-    half = max(2.0 * np.linalg.norm(eye_left_2 - eye_right_2), 1.8 * np.linalg.norm(mouth - eyes))
-    return eyes + 0.1 * (mouth - eyes), float(half)
-
-
 def camera(points_43: np.ndarray, scene: Scene) -> tuple[np.ndarray, np.ndarray]:
     """Places the camera so that FFHQ's upright square, up to the scene's jitter, is the picture.
 
@@ -165,7 +156,9 @@ def camera(points_43: np.ndarray, scene: Scene) -> tuple[np.ndarray, np.ndarray]
     eye = middle + np.array([0, 0, scene.distance])
     depth = eye[2] - points_43[:, 2]
     flat = (points_43[:, :2] - eye[:2]) / depth[:, None]  # on the plane one decimetre in front of the camera
-    centre, half = ffhq_square(*flat)
+    left_eye, right_eye, left_mouth, right_mouth = flat * [1, -1]  # y down, as in pictures
+    centre, half, _ = square_from_points(right_eye, left_eye, right_mouth, left_mouth, rotate=False)
+    centre = centre * [1, -1]
     half = half / scene.scale
     # The face moves right and down by (dx, dy), so the window moves left and up.
     centre = centre - 2 * half * np.array([scene.dx, -scene.dy])
