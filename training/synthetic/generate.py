@@ -8,7 +8,7 @@ OUT gets blocks of people as memory-mappable arrays (lo = first identity number 
     landmarks_{lo:06d}.npy    float32 [N, 478, 3] in 0..1 units of the picture; NaN where no face was found
     blendshapes_{lo:06d}.npy  float32 [N, 52] MediaPipe's scores in its own order; NaN where no face was found
     labels_{lo:06d}.npy       float32 [N, len(columns.json)]
-    masks_{lo:06d}.npy        uint8   [N, size, size] filled face oval (with --masks)
+    masks_{lo:06d}.npy        uint8   [N, size, size] 255 inside the face oval; 0 where no face was found (with --masks)
     meta.json, columns.json
 
 A picture depends on (seed, identity number, index) alone. Identities 0-199 are held out, 200-399 are for choosing settings.
@@ -25,6 +25,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+
+from facecrafter_core.faces.mask import face_mask
 
 from .assets import Assets
 from .expressions import ACTIONS, EMOTIONS, emotion_vector, sample_actions
@@ -136,9 +138,9 @@ def _start_worker(task: Task, done, order) -> None:
     renderer = Renderer(Assets(task.assets), task.size)
     landmarker = None
     if task.landmarks:
-        from .landmarks import Landmarker
+        from facecrafter_core.faces.landmarker import FaceLandmarker
 
-        landmarker = Landmarker()
+        landmarker = FaceLandmarker(max_faces=1)
     _worker.update(task=task, done=done, renderer=renderer, landmarker=landmarker)
 
 
@@ -165,13 +167,11 @@ def _render_block(block: tuple[int, int]) -> dict:
         images[row] = renderer.render(prepared, actions, scene)
         labels[row] = label_row(number, index, actions, scene)
         if landmarker:
-            face = landmarker.detect(images[row])
-            landmarks[row], scores[row] = face[:2] if face else (np.nan, np.nan)
-            found += face is not None
-            if masks is not None:
-                from .landmarks import face_oval_mask
-
-                masks[row] = face_oval_mask(landmarks[row], task.size)
+            faces = landmarker.detect(images[row])
+            landmarks[row], scores[row] = (faces[0].landmarks / task.size, faces[0].blendshapes) if faces else (np.nan, np.nan)
+            found += bool(faces)
+            if masks is not None and faces:
+                masks[row] = np.round(face_mask(landmarks[row], task.size) * 255)
         with done.get_lock():
             done.value += 1
     return {"images": count, "found": found, "renderer": renderer.gl}
