@@ -37,7 +37,7 @@ def run(modules: list[str]) -> None:
     torch.set_num_threads(1)  # the checks are small; more threads only wait for each other
     for name in modules:
         module = importlib.import_module(name)
-        for check in [value for key, value in vars(module).items() if key.startswith("check_")]:
+        for check in [v for k, v in vars(module).items() if k.startswith("check_") and v.__module__ == name]:
             failure = None
             try:
                 with torch.inference_mode():
