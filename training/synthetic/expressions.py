@@ -21,6 +21,8 @@ _SINGLE = (
 )  # fmt: skip
 ACTIONS: tuple[str, ...] = tuple(sorted([*_SINGLE, *(n + s for n in _PAIRED for s in ("Left", "Right"))]))
 """The 52 facial actions (ARKit's names, alphabetical): the order of every action vector here."""
+BLENDSHAPES = ("_neutral", *(a for a in ACTIONS if a != "tongueOut"))
+"""The order of MediaPipe's 52 scores."""
 
 # Emotion -> action weights at intensity 1. A paired name without side means both sides.
 EMOTION_ACTIONS: dict[str, dict[str, float]] = {
@@ -35,6 +37,11 @@ EMOTION_ACTIONS: dict[str, dict[str, float]] = {
               "mouthRollLower": 0.2, "jawForward": 0.3},
     "contempt": {"mouthSmileLeft": 0.6, "mouthDimpleLeft": 0.75, "mouthPressLeft": 0.4, "browDownRight": 0.2, "eyeSquint": 0.25,
                  "mouthUpperUpLeft": 0.2},
+}  # fmt: skip
+
+# The actions of the Face Units pack differ in strength: these are weak, so that weight 1 shows this many times as much.
+STRENGTH: dict[str, float] = {
+    "browInnerUp": 1.5, "browOuterUp": 1.4, "mouthFrown": 1.7, "noseSneer": 1.5, "eyeWide": 1.25, "mouthStretch": 1.2, "cheekPuff": 1.3,
 }  # fmt: skip
 
 # Actions that say little about emotion count less when an expression is read: speech, gaze and blinking.
@@ -69,6 +76,9 @@ PROTOTYPES_E52 = np.stack([action_vector(EMOTION_ACTIONS[e]) for e in EMOTIONS[1
 """The seven emotions beside neutral as action vectors: float32 [7, 52]."""
 _WEIGHT_52 = np.array([_EVIDENCE.get(a, _EVIDENCE.get(a.removesuffix("Left").removesuffix("Right"), 1.0)) for a in ACTIONS])
 _GRAM = (PROTOTYPES_E52 * _WEIGHT_52) @ PROTOTYPES_E52.T
+
+
+STRENGTH_52 = np.array([STRENGTH.get(a, STRENGTH.get(a.removesuffix("Left").removesuffix("Right"), 1.0)) for a in ACTIONS], np.float32)
 
 
 def emotion_intensities(actions_52: np.ndarray) -> np.ndarray:

@@ -239,7 +239,7 @@ def _hair_style(male: float, old: float, catalogue: Catalogue, rng: np.random.Ge
     share = np.array([_HAIR_STYLE_SHARE.get(name, 1.0) for name in chosen])
     name = None if draw < shaved or not chosen else str(rng.choice(chosen, p=share / share.sum()))
     cut = float(rng.choice([-0.3, 0.0, 0.5, 3.0]) + 0.15 * rng.normal())
-    return name, float(rng.uniform(0.985, 1.06)), cut
+    return name, float(rng.uniform(1.0, 1.065)), cut
 
 
 def _lip(male: float, tone: np.ndarray, rng: np.random.Generator) -> tuple[float, float, float]:

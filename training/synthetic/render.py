@@ -13,7 +13,7 @@ from PIL import Image
 from . import shaders
 from .assets import Assets, Piece
 from .background import backdrop
-from .expressions import ACTIONS
+from .expressions import ACTIONS, STRENGTH_52
 from .people import Person, shape
 from .scene import Scene, camera, head_rotation
 
@@ -107,7 +107,7 @@ class Renderer:
     def _pose_face(self, prepared: Prepared, actions_52: np.ndarray) -> np.ndarray:
         """Moves the vertices by the actions and uploads body, eyes, brows, lashes, teeth and tongue."""
         a, vertices = self.assets, prepared.vertices.copy()
-        for name, weight in zip(ACTIONS, actions_52, strict=True):
+        for name, weight in zip(ACTIONS, actions_52 * STRENGTH_52, strict=True):
             if weight:
                 index, delta = a.actions[name]
                 vertices[index] += delta * np.float32(weight)
@@ -203,7 +203,7 @@ class Renderer:
         if slot == "eyes":
             _set(program, tint=person.iris, window=_unit(scene.key.direction * 0.5 + np.array([0.25, 0.65, 1.0])))
         elif slot in ("teeth", "tongue"):
-            _set(program, tint=person.teeth_tint if slot == "teeth" else (0.8, 0.6, 0.6))
+            _set(program, tint=person.teeth_tint if slot == "teeth" else (0.75, 0.38, 0.36))
         else:
             tint = {"brows": person.brow_color, "lashes": (0.012, 0.01, 0.009), "hair": person.hair_color}[slot]
             density = {"brows": person.brow_density, "lashes": person.lash_density, "hair": 1.0}[slot]
