@@ -25,7 +25,7 @@ PORTRAITS = (
     (7, 3, (4, 2, 0), None, 0.0, {"mouthSmile": 0.2, "cheekSquint": 0.1}),
     (42, 5, (-8, 0, 2), None, 0.0, {"mouthSmile": 0.12}),
     (63, 8, (6, -2, -2), None, 0.0, {"mouthSmile": 0.1}),
-    (19, 12, (27, 4, 3), "happy", 1.1, {"jawOpen": 0.3, "mouthLowerDown": 0.2}),
+    (19, 12, (27, 4, 3), "happy", 1.15, {"jawOpen": 0.14}),
     (22, 15, (-12, 3, -8), "surprise", 1.05, {}),
     (40, 21, (-20, -10, 4), "anger", 1.0, {}),
 )
@@ -58,7 +58,7 @@ def _studio(seed: int, yaw: float, pitch: float, roll: float) -> Scene:
     fill = Light(np.array([-0.8 * side, 0.1, 0.6]), np.array([0.97, 1.0, 1.03]) * 0.22)
     return replace(
         scene, key=key, fill=fill, sky=np.full(3, 0.4), ground=np.full(3, 0.24), exposure=1.0, contrast=1.02, saturation=1.0,
-        vignette=0.1, blur=0.0, noise=0.004, jpeg=0, white=np.ones(3), distance=14.0, scale=0.94,
+        vignette=0.1, blur=0.0, noise=0.004, jpeg=0, white=np.ones(3), distance=14.0, scale=0.94, neckline=0, pattern=0, collar=0.3,
     )  # fmt: skip
 
 

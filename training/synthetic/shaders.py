@@ -133,7 +133,7 @@ uniform float gray, density, cut, gloss; uniform mat3 head;
 void main() {
   vec4 c = texture(image, T); c.a *= density; vec3 n = normalize(N), v = normalize(eye - P);
   c.a *= smoothstep(cut - 0.12, cut + 0.05, R.y + 0.1 * noise(vec3(T * 260.0, 0.0)));
-  if (translucent == 0 ? c.a < 0.6 : (c.a >= 0.6 || c.a < 0.02)) discard;
+  if (translucent == 0 ? c.a < 0.6 : (c.a >= 0.6 || c.a < 0.08)) discard;
   n = normalize(mix(dot(n, v) < 0.0 ? -n : n, head * normalize(R - vec3(0.0, 7.0, 0.25)), 0.65));  // cards shade as one round mass
   float tone_ = dot(linear(c.rgb), vec3(0.3, 0.5, 0.2)) / gray;
   vec3 albedo = tint * min(clamp(mix(1.0, tone_, 0.8), 0.12, 2.4), 0.75 / max(tint.r, 0.01));
