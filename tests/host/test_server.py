@@ -95,7 +95,7 @@ def test_the_seed_decides(server: Server, nodes: dict[str, Any]) -> None:
     runs = [with_inputs(with_inputs(prompt, "FaceCrafterSampler", seed=s), "SaveImage", filename_prefix=f"seed{i}") for i, s in enumerate((7, 7, 8))]
     a, b, c = (array(server.images(server.run(run))[0]) for run in runs)
     assert np.array_equal(a, b) or np.abs(a - b).max() <= 1
-    assert np.abs(a - c).mean() > 1
+    assert np.abs(a - c).mean() > 0.1
 
 
 def test_alpha_0_is_as_if_nothing_were_connected(server: Server, nodes: dict[str, Any]) -> None:
@@ -157,9 +157,16 @@ def test_interrupt_ends_a_run_at_once(server: Server, nodes: dict[str, Any]) -> 
     assert any(kind == "execution_interrupted" for kind, _ in entry["status"]["messages"])
 
 
+def test_the_pack_adds_at_most_a_fifth_of_a_second_to_the_start(server: Server) -> None:
+    """ComfyUI prints what it measured; benchmarks/import_time.py measures more finely."""
+    lines = [line for line in Path(server.log).read_text().splitlines() if "seconds" in line and "custom_nodes" in line]
+    assert len(lines) == 1
+    assert float(lines[0].split()[0]) <= 0.2, lines[0]
+
+
 def test_the_server_logs_no_error_of_ours(server: Server) -> None:
     log = Path(server.log).read_text()
-    assert "IMPORT FAILED): " not in log.replace(str(server.folder), "")
+    assert "(IMPORT FAILED)" not in log
     assert "Missing VAE keys" not in log and "unet missing" not in log
 
 

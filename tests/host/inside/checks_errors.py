@@ -12,6 +12,7 @@ from facecrafter.facecrafter_core.control.adapter import new_adapter, save_adapt
 from facecrafter.facecrafter_core.errors import AdapterError, FaceCrafterError, ModelError, PhotoError
 from facecrafter.nodes import emotion, faces, loaders, sampling
 from facecrafter.nodes.host import adapter, contexts, guidance
+from facecrafter.nodes.pictures import sample_photos, to_image
 from world import conditioning, conditions, crafted, demo, latent
 
 
@@ -58,6 +59,21 @@ def check_a_picture_without_a_face():
     grey = torch.full((1, 128, 128, 3), 0.5)
     refuses(FaceCrafterError, ["No face"], faces.FaceCrafterExtractLandmarks.execute, grey, "largest", 0, 256)
     refuses(FaceCrafterError, ["No face"], faces.FaceCrafterEncodeIdentity.execute, demo().crafter, grey, "largest", 0)
+
+
+def check_pictures_with_alpha_or_in_grey_are_read():
+    portrait = to_image(list(sample_photos().values())[:1])
+    alpha = torch.cat([portrait, torch.ones_like(portrait[..., :1])], -1)
+    expected = faces.FaceCrafterExtractLandmarks.execute(portrait, "largest", 0, 128).args[0]
+    assert expected.shape == (1, 478, 3)
+    for image in (alpha, portrait.mean(-1, keepdim=True)):
+        found = faces.FaceCrafterExtractLandmarks.execute(image, "largest", 0, 128).args[0]
+        assert (found - expected)[..., :2].abs().mean() < 0.02
+
+
+def check_a_choice_that_the_photo_does_not_have():
+    portrait = to_image(list(sample_photos().values())[:1])
+    refuses(FaceCrafterError, ["3", "the photo has 1"], faces.FaceCrafterExtractLandmarks.execute, portrait, "by number", 3, 256)
 
 
 def check_an_emotion_that_does_not_sum_to_1():
