@@ -58,7 +58,9 @@ def main() -> None:
             raise SystemExit(run.stderr[-2000:])
         seconds.append(float(found[0]))
     median = statistics.median(seconds)
-    print(f"FaceCrafter adds {median:.3f} s to ComfyUI's start (median of {', '.join(f'{s:.3f}' for s in seconds)}; limit {LIMIT} s)")
+    print(
+        f"FaceCrafter adds {median:.3f} s to ComfyUI's start (median of {', '.join(f'{s:.3f}' for s in seconds)}; limit {LIMIT} s)"
+    )
     sys.exit(median > LIMIT)
 
 

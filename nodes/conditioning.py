@@ -23,17 +23,31 @@ class FaceCrafterConditioning(io.ComfyNode):
                 Crafter.Input("facecrafter", tooltip="From Load FaceCrafter."),
                 Identity.Input("identity", tooltip="From Encode Identity: who it is."),
                 io.Float.Input(
-                    "alpha_landmarks", **alpha, tooltip="Strength of the landmark branch (Eq. 1). 0 cuts it off exactly, 1 is as trained."
+                    "alpha_landmarks",
+                    **alpha,
+                    tooltip="Strength of the landmark branch (Eq. 1). 0 cuts it off exactly, 1 is as trained.",
                 ),
                 io.Float.Input(
-                    "alpha_emotion", **alpha, tooltip="Strength of the emotion branch (Eq. 1). 0 cuts it off exactly, 1 is as trained."
+                    "alpha_emotion",
+                    **alpha,
+                    tooltip="Strength of the emotion branch (Eq. 1). 0 cuts it off exactly, 1 is as trained.",
                 ),
-                Landmarks.Input("landmarks", optional=True, tooltip="From Extract Landmarks: pose and expression. A batch: one portrait each."),
-                EmotionVectors.Input("emotion", optional=True, tooltip="From one of the Emotion nodes. A batch: one portrait each."),
+                Landmarks.Input(
+                    "landmarks",
+                    optional=True,
+                    tooltip="From Extract Landmarks: pose and expression. A batch: one portrait each.",
+                ),
+                EmotionVectors.Input(
+                    "emotion", optional=True, tooltip="From one of the Emotion nodes. A batch: one portrait each."
+                ),
             ],
             outputs=[
-                io.Conditioning.Output(id="positive", display_name="positive", tooltip="The identity with its controls."),
-                io.Conditioning.Output(id="negative", display_name="negative", tooltip="No identity: what guidance leads away from."),
+                io.Conditioning.Output(
+                    id="positive", display_name="positive", tooltip="The identity with its controls."
+                ),
+                io.Conditioning.Output(
+                    id="negative", display_name="negative", tooltip="No identity: what guidance leads away from."
+                ),
             ],
         )
 
@@ -47,4 +61,6 @@ class FaceCrafterConditioning(io.ComfyNode):
         landmarks: torch.Tensor | None = None,
         emotion: torch.Tensor | None = None,
     ) -> io.NodeOutput:
-        return io.NodeOutput(*make_conditioning(facecrafter, identity, landmarks, emotion, alpha_landmarks, alpha_emotion))
+        return io.NodeOutput(
+            *make_conditioning(facecrafter, identity, landmarks, emotion, alpha_landmarks, alpha_emotion)
+        )

@@ -16,8 +16,14 @@ SOURCES = ("preset", "valence and arousal", "classes")
 
 def emotion_outputs() -> list[io.Output]:
     return [
-        EmotionVectors.Output(id="emotion", display_name="EMOTION", tooltip="Valence, arousal and eight class probabilities."),
-        io.Image.Output(id="chart", display_name="CHART", tooltip="The emotion as a picture: the valence-arousal plane and the eight classes."),
+        EmotionVectors.Output(
+            id="emotion", display_name="EMOTION", tooltip="Valence, arousal and eight class probabilities."
+        ),
+        io.Image.Output(
+            id="chart",
+            display_name="CHART",
+            tooltip="The emotion as a picture: the valence-arousal plane and the eight classes.",
+        ),
         io.String.Output(id="description", display_name="DESCRIPTION", tooltip="The emotion in words."),
     ]
 
@@ -25,7 +31,9 @@ def emotion_outputs() -> list[io.Output]:
 def pack(emotions: list[Emotion]) -> io.NodeOutput:
     """Emotions -> the three sockets of emotion_outputs."""
     vectors = torch.stack([torch.as_tensor(e.vector) for e in emotions]).float()
-    return io.NodeOutput(vectors, to_image([emotion_chart(v.numpy()) for v in vectors]), "\n".join(e.describe() for e in emotions))
+    return io.NodeOutput(
+        vectors, to_image([emotion_chart(v.numpy()) for v in vectors]), "\n".join(e.describe() for e in emotions)
+    )
 
 
 class FaceCrafterEmotion(io.ComfyNode):
@@ -38,10 +46,19 @@ class FaceCrafterEmotion(io.ComfyNode):
             category=CATEGORY,
             description="An emotion by name and intensity, by a point in the valence-arousal plane, or by all ten numbers.",
             inputs=[
-                io.Combo.Input("source", options=list(SOURCES), default=SOURCES[0], tooltip="Which of the inputs below count."),
-                io.Combo.Input("preset", options=list(EMOTIONS), default="happy", tooltip="With 'preset': the emotion's name."),
+                io.Combo.Input(
+                    "source", options=list(SOURCES), default=SOURCES[0], tooltip="Which of the inputs below count."
+                ),
+                io.Combo.Input(
+                    "preset", options=list(EMOTIONS), default="happy", tooltip="With 'preset': the emotion's name."
+                ),
                 io.Float.Input(
-                    "intensity", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="With 'preset': 0 is neutral, 1 the full emotion."
+                    "intensity",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="With 'preset': 0 is neutral, 1 the full emotion.",
                 ),
                 io.Float.Input(
                     "valence",
@@ -72,7 +89,9 @@ class FaceCrafterEmotion(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, source: str, preset: str, intensity: float, valence: float, arousal: float, **classes: float) -> io.NodeOutput:
+    def execute(
+        cls, source: str, preset: str, intensity: float, valence: float, arousal: float, **classes: float
+    ) -> io.NodeOutput:
         if source == "preset":
             return pack([Emotion.preset(preset, intensity)])
         if source == "valence and arousal":
@@ -110,7 +129,10 @@ class FaceCrafterEmotionFromImage(io.ComfyNode):
             display_name="Emotion From Image",
             category=CATEGORY,
             description="The emotion that a face shows. A batch of photos gives a batch of emotions.",
-            inputs=[io.Image.Input("photo", tooltip="Whose emotion to copy; need not be the same person."), *choice_inputs()],
+            inputs=[
+                io.Image.Input("photo", tooltip="Whose emotion to copy; need not be the same person."),
+                *choice_inputs(),
+            ],
             outputs=emotion_outputs(),
         )
 

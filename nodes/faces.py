@@ -47,7 +47,9 @@ def choice_inputs() -> list[io.Input]:
             default=CHOICES[0],
             tooltip="Which face, when a photo shows several. 'only one' stops with an error instead of choosing.",
         ),
-        io.Int.Input("face_number", default=0, min=0, max=9, tooltip="With 'by number': counted from 0, left to right."),
+        io.Int.Input(
+            "face_number", default=0, min=0, max=9, tooltip="With 'by number': counted from 0, left to right."
+        ),
     ]
 
 
@@ -65,7 +67,14 @@ class FaceCrafterSamplePortrait(io.ComfyNode):
             display_name="Sample Portrait",
             category=CATEGORY,
             description="One of the portraits that come with FaceCrafter, so that a workflow runs at once. Replace it by Load Image.",
-            inputs=[io.Combo.Input("portrait", options=names, default=names[0] if names else None, tooltip="A rendered person; no real one.")],
+            inputs=[
+                io.Combo.Input(
+                    "portrait",
+                    options=names,
+                    default=names[0] if names else None,
+                    tooltip="A rendered person; no real one.",
+                )
+            ],
             outputs=[io.Image.Output(id="image", display_name="IMAGE", tooltip="The portrait.")],
         )
 
@@ -87,7 +96,9 @@ class FaceCrafterEncodeIdentity(io.ComfyNode):
             description="Who it is: one or several photos of one person -> the identity, averaged over the photos.",
             inputs=[
                 Crafter.Input("facecrafter", tooltip="From Load FaceCrafter; says which identity encoder is needed."),
-                io.Image.Input("photo", tooltip="A photo of the person. All pictures of a batch are taken for the same person."),
+                io.Image.Input(
+                    "photo", tooltip="A photo of the person. All pictures of a batch are taken for the same person."
+                ),
                 *choice_inputs(),
                 io.Image.Input("photo_2", optional=True, tooltip="A further photo of the same person."),
                 io.Image.Input("photo_3", optional=True, tooltip="A further photo of the same person."),
@@ -95,7 +106,9 @@ class FaceCrafterEncodeIdentity(io.ComfyNode):
             ],
             outputs=[
                 Identity.Output(id="identity", display_name="IDENTITY", tooltip="The identity: a unit vector."),
-                io.Image.Output(id="crops", display_name="FACES", tooltip="What the encoder saw: the aligned face of each photo."),
+                io.Image.Output(
+                    id="crops", display_name="FACES", tooltip="What the encoder saw: the aligned face of each photo."
+                ),
             ],
         )
 
@@ -136,13 +149,24 @@ class FaceCrafterExtractLandmarks(io.ComfyNode):
                 io.Image.Input("photo", tooltip="Whose pose and expression to copy; need not be the same person."),
                 *choice_inputs(),
                 io.Int.Input(
-                    "drawing_size", default=256, min=64, max=2048, step=64, tooltip="Side of the drawing in pixels; the landmarks stay the same."
+                    "drawing_size",
+                    default=256,
+                    min=64,
+                    max=2048,
+                    step=64,
+                    tooltip="Side of the drawing in pixels; the landmarks stay the same.",
                 ),
             ],
             outputs=[
-                Landmarks.Output(id="landmarks", display_name="LANDMARKS", tooltip="478 points a face, in units of the picture."),
-                io.Image.Output(id="drawing", display_name="DRAWING", tooltip="The landmarks, drawn as the adapter sees them."),
-                io.Image.Output(id="crops", display_name="FACES", tooltip="The part of each photo that the picture will show."),
+                Landmarks.Output(
+                    id="landmarks", display_name="LANDMARKS", tooltip="478 points a face, in units of the picture."
+                ),
+                io.Image.Output(
+                    id="drawing", display_name="DRAWING", tooltip="The landmarks, drawn as the adapter sees them."
+                ),
+                io.Image.Output(
+                    id="crops", display_name="FACES", tooltip="The part of each photo that the picture will show."
+                ),
             ],
         )
 
@@ -153,7 +177,8 @@ class FaceCrafterExtractLandmarks(io.ComfyNode):
 
         finder, which = landmarker(), choice(face, face_number)
         aligned = [
-            align_face(p, finder.find_face(p, which).landmarks, size=drawing_size, rotate=False) for p in to_photos(photo, "photo")
+            align_face(p, finder.find_face(p, which).landmarks, size=drawing_size, rotate=False)
+            for p in to_photos(photo, "photo")
         ]
         landmarks = torch.stack([torch.as_tensor(a.landmarks) for a in aligned]).float()
         drawings = [draw_landmarks(a.landmarks, drawing_size) for a in aligned]

@@ -8,7 +8,15 @@ from typing import Any
 from comfy_api.latest import io
 
 from ..facecrafter_core.errors import AdapterError, ModelError
-from .host.adapter import DEMO_CHOICE, DEMO_FOLDER, FaceCrafter, adapter_choices, adapter_path, check_model, managed_adapter
+from .host.adapter import (
+    DEMO_CHOICE,
+    DEMO_FOLDER,
+    FaceCrafter,
+    adapter_choices,
+    adapter_path,
+    check_model,
+    managed_adapter,
+)
 from .types import CATEGORY, Crafter
 
 
@@ -42,12 +50,20 @@ class FaceCrafterLoader(io.ComfyNode):
                     tooltip="The demo, or an adapter file in ComfyUI/models/facecrafter.",
                 ),
                 io.Model.Input("model", optional=True, tooltip="The base's MODEL. Leave it open for the demo."),
-                io.Clip.Input("clip", optional=True, tooltip="The base's CLIP; it reads the identity. Leave it open for the demo."),
-                io.Vae.Input("vae", optional=True, tooltip="The base's VAE, handed through. Leave it open for the demo."),
+                io.Clip.Input(
+                    "clip", optional=True, tooltip="The base's CLIP; it reads the identity. Leave it open for the demo."
+                ),
+                io.Vae.Input(
+                    "vae", optional=True, tooltip="The base's VAE, handed through. Leave it open for the demo."
+                ),
             ],
             outputs=[
-                Crafter.Output(id="facecrafter", display_name="FACECRAFTER", tooltip="The adapter with its base's text encoder."),
-                io.Model.Output(id="base_model", display_name="MODEL", tooltip="The base; LoRAs and other patches go after it."),
+                Crafter.Output(
+                    id="facecrafter", display_name="FACECRAFTER", tooltip="The adapter with its base's text encoder."
+                ),
+                io.Model.Output(
+                    id="base_model", display_name="MODEL", tooltip="The base; LoRAs and other patches go after it."
+                ),
                 io.Clip.Output(id="base_clip", display_name="CLIP", tooltip="The base's text encoder."),
                 io.Vae.Output(id="base_vae", display_name="VAE", tooltip="The base's autoencoder."),
             ],
@@ -82,6 +98,8 @@ class FaceCrafterLoader(io.ComfyNode):
                 f"(Arc2Face), missing {', '.join(missing)}."
             )
         if missing:
-            model, clip, vae = (part if part is not None else own for part, own in zip(given.values(), demo_base(), strict=True))
+            model, clip, vae = (
+                part if part is not None else own for part, own in zip(given.values(), demo_base(), strict=True)
+            )
         check_model(model, config)
         return io.NodeOutput(FaceCrafter(patcher, clip), model, clip, vae)

@@ -27,7 +27,9 @@ def to_photos(image: Tensor, name: str) -> list[np.ndarray]:
         found = "nothing" if image is None else f"an IMAGE of shape {list(image.shape)}"
         raise PhotoError(f"Expected at least one picture in {name}, found {found}.")
     if not torch.isfinite(image).all():
-        raise PhotoError(f"The picture in {name} holds numbers that are not finite (NaN or infinity). Load or make it again.")
+        raise PhotoError(
+            f"The picture in {name} holds numbers that are not finite (NaN or infinity). Load or make it again."
+        )
     return [photo_from_tensor(picture) for picture in image.cpu()]
 
 
@@ -58,7 +60,9 @@ def sample_path(name: str) -> Path:
         PhotoError: no such portrait.
     """
     if name not in sample_names():
-        raise PhotoError(f"There is no sample portrait {name!r}: expected one of {', '.join(sample_names()) or 'none (the folder is empty)'}.")
+        raise PhotoError(
+            f"There is no sample portrait {name!r}: expected one of {', '.join(sample_names()) or 'none (the folder is empty)'}."
+        )
     return SAMPLES / name
 
 

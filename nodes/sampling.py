@@ -20,9 +20,18 @@ def weight_inputs() -> list[io.Input]:
     """The weights of Eq. 6."""
     weight = {"min": 0.0, "max": 20.0, "step": 0.1}
     return [
-        io.Float.Input("identity_weight", default=DEFAULTS.identity, **weight, tooltip="w_ID of Eq. 6: likeness. 1 is no guidance."),
-        io.Float.Input("landmark_weight", default=DEFAULTS.landmark, **weight, tooltip="w_LMK of Eq. 6: pose and expression. 0 is off."),
-        io.Float.Input("emotion_weight", default=DEFAULTS.emotion, **weight, tooltip="w_EMO of Eq. 6: emotion. 0 is off."),
+        io.Float.Input(
+            "identity_weight", default=DEFAULTS.identity, **weight, tooltip="w_ID of Eq. 6: likeness. 1 is no guidance."
+        ),
+        io.Float.Input(
+            "landmark_weight",
+            default=DEFAULTS.landmark,
+            **weight,
+            tooltip="w_LMK of Eq. 6: pose and expression. 0 is off.",
+        ),
+        io.Float.Input(
+            "emotion_weight", default=DEFAULTS.emotion, **weight, tooltip="w_EMO of Eq. 6: emotion. 0 is off."
+        ),
         io.Combo.Input(
             "mode",
             options=list(MODES),
@@ -33,7 +42,9 @@ def weight_inputs() -> list[io.Input]:
 
 
 def intervals_input() -> io.Input:
-    return Intervals.Input("intervals", optional=True, tooltip="From Guidance Intervals: when in the run each weight acts. Open: always.")
+    return Intervals.Input(
+        "intervals", optional=True, tooltip="From Guidance Intervals: when in the run each weight acts. Open: always."
+    )
 
 
 def guidance_of(
@@ -41,14 +52,20 @@ def guidance_of(
 ) -> Guidance:
     """The inputs -> Guidance, with intervals in the MODEL's noise levels."""
     names = ("identity_interval", "landmark_interval", "emotion_interval")
-    limits = {name: sigma_interval(model, *shares) for name, shares in zip(names, intervals, strict=True)} if intervals else {}
+    limits = (
+        {name: sigma_interval(model, *shares) for name, shares in zip(names, intervals, strict=True)}
+        if intervals
+        else {}
+    )
     return Guidance(identity_weight, landmark_weight, emotion_weight, mode, **limits)
 
 
 def conditioning_inputs() -> list[io.Input]:
     return [
         io.Model.Input("model", tooltip="The base's MODEL, maybe with LoRAs and other patches."),
-        io.Conditioning.Input("positive", tooltip="From FaceCrafter Conditioning, maybe through ControlNet or mask nodes."),
+        io.Conditioning.Input(
+            "positive", tooltip="From FaceCrafter Conditioning, maybe through ControlNet or mask nodes."
+        ),
         io.Conditioning.Input("negative", tooltip="From FaceCrafter Conditioning."),
     ]
 
@@ -65,13 +82,30 @@ class FaceCrafterSampler(io.ComfyNode):
             inputs=[
                 *conditioning_inputs(),
                 io.Int.Input(
-                    "seed", default=0, min=0, max=0xFFFFFFFFFFFFFFFF, control_after_generate=True, tooltip="The same seed gives the same picture."
+                    "seed",
+                    default=0,
+                    min=0,
+                    max=0xFFFFFFFFFFFFFFFF,
+                    control_after_generate=True,
+                    tooltip="The same seed gives the same picture.",
                 ),
                 io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Sampling steps."),
-                io.Combo.Input("sampler_name", options=SAMPLERS, default="ddpm", tooltip="The paper samples with DDPM."),
-                io.Combo.Input("scheduler", options=SCHEDULERS, default="sgm_uniform", tooltip="How the steps are spread over noise levels."),
+                io.Combo.Input(
+                    "sampler_name", options=SAMPLERS, default="ddpm", tooltip="The paper samples with DDPM."
+                ),
+                io.Combo.Input(
+                    "scheduler",
+                    options=SCHEDULERS,
+                    default="sgm_uniform",
+                    tooltip="How the steps are spread over noise levels.",
+                ),
                 io.Float.Input(
-                    "denoise", default=1.0, min=0.0, max=1.0, step=0.01, tooltip="Below 1 keeps part of the latent picture (image to image)."
+                    "denoise",
+                    default=1.0,
+                    min=0.0,
+                    max=1.0,
+                    step=0.01,
+                    tooltip="Below 1 keeps part of the latent picture (image to image).",
                 ),
                 *weight_inputs(),
                 io.Boolean.Input(
@@ -122,7 +156,9 @@ def family_of(positive: Any) -> Any:
 
     carried = [c for _, options in positive if (c := controls_of(options)) is not None]
     if not carried:
-        raise ModelError("The positive conditioning carries no FaceCrafter identity: expected the output of FaceCrafter Conditioning.")
+        raise ModelError(
+            "The positive conditioning carries no FaceCrafter identity: expected the output of FaceCrafter Conditioning."
+        )
     return FAMILIES[carried[0].adapter.model.config.family]
 
 
@@ -140,7 +176,9 @@ class FaceCrafterGuiderNode(io.ComfyNode):
 
     @classmethod
     def execute(cls, model: Any, positive: Any, negative: Any, intervals: Any = None, **weights: Any) -> io.NodeOutput:
-        return io.NodeOutput(FaceCrafterGuider(model, positive, negative, guidance_of(model, **weights, intervals=intervals)))
+        return io.NodeOutput(
+            FaceCrafterGuider(model, positive, negative, guidance_of(model, **weights, intervals=intervals))
+        )
 
 
 class FaceCrafterApply(io.ComfyNode):
@@ -157,7 +195,9 @@ class FaceCrafterApply(io.ComfyNode):
                 *weight_inputs(),
                 intervals_input(),
             ],
-            outputs=[io.Model.Output(id="patched", display_name="MODEL", tooltip="For any sampler; its cfg changes nothing.")],
+            outputs=[
+                io.Model.Output(id="patched", display_name="MODEL", tooltip="For any sampler; its cfg changes nothing.")
+            ],
         )
 
     @classmethod
@@ -169,17 +209,27 @@ class FaceCrafterGuidanceIntervals(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
         inputs = []
-        for name, word in (("identity", "identity weight"), ("landmark", "landmark weight"), ("emotion", "emotion weight")):
+        for name, word in (
+            ("identity", "identity weight"),
+            ("landmark", "landmark weight"),
+            ("emotion", "emotion weight"),
+        ):
             for end, default in (("start", 0.0), ("end", 1.0)):
                 tip = f"Share of the run at which the {word} {'begins' if end == 'start' else 'ceases'} to act (0 is pure noise, 1 the picture)."
-                inputs.append(io.Float.Input(f"{name}_{end}", default=default, min=0.0, max=1.0, step=0.01, tooltip=tip))
+                inputs.append(
+                    io.Float.Input(f"{name}_{end}", default=default, min=0.0, max=1.0, step=0.01, tooltip=tip)
+                )
         return io.Schema(
             node_id="FaceCrafterGuidanceIntervals",
             display_name="Guidance Intervals",
             category=CATEGORY,
             description="Limits each weight to a part of the sampling run. Outside of its interval the identity weight is 1, the others 0.",
             inputs=inputs,
-            outputs=[Intervals.Output(id="intervals", display_name="INTERVALS", tooltip="For the FaceCrafter Sampler, Guider or Apply.")],
+            outputs=[
+                Intervals.Output(
+                    id="intervals", display_name="INTERVALS", tooltip="For the FaceCrafter Sampler, Guider or Apply."
+                )
+            ],
         )
 
     @classmethod

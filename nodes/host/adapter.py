@@ -70,11 +70,17 @@ def adapter_path(name: str) -> Path:
     roots = folder_paths.get_folder_paths(FOLDER)
     for root in roots:
         path = os.path.normpath(os.path.join(root, name))
-        if os.path.isabs(name) or os.path.commonpath([os.path.abspath(root), os.path.abspath(path)]) != os.path.abspath(root):
-            raise AdapterError(f"Expected the name of a file in models/{FOLDER}, found {name!r}, which lies outside of it.")
+        if os.path.isabs(name) or os.path.commonpath([os.path.abspath(root), os.path.abspath(path)]) != os.path.abspath(
+            root
+        ):
+            raise AdapterError(
+                f"Expected the name of a file in models/{FOLDER}, found {name!r}, which lies outside of it."
+            )
         if os.path.isfile(path):
             return Path(path)
-    raise AdapterError(f"There is no adapter {name!r} in models/{FOLDER}. Put it there and refresh the node definitions (R).")
+    raise AdapterError(
+        f"There is no adapter {name!r} in models/{FOLDER}. Put it there and refresh the node definitions (R)."
+    )
 
 
 _loaded: OrderedDict[tuple[str, float, int], comfy.model_patcher.ModelPatcher] = OrderedDict()
@@ -95,7 +101,9 @@ def managed_adapter(path: Path) -> comfy.model_patcher.ModelPatcher:
             adapter, load_device=management.get_torch_device(), offload_device=management.unet_offload_device()
         )
         if adapter.config.family not in FAMILIES:
-            raise AdapterError(f"{path.name} is for the family {adapter.config.family!r}, expected one of {sorted(FAMILIES)}.")
+            raise AdapterError(
+                f"{path.name} is for the family {adapter.config.family!r}, expected one of {sorted(FAMILIES)}."
+            )
         _loaded[key] = patcher
         while len(_loaded) > KEPT_IN_MEMORY:
             _loaded.popitem(last=False)
@@ -125,5 +133,9 @@ def check_model(model: comfy.model_patcher.ModelPatcher, config: ControlConfig) 
         raise ModelError(
             f"This adapter is for the {config.family} family: expected a MODEL with {len(config.layer_widths)} cross-attention layers of the "
             f"widths {sorted(set(config.layer_widths))}, found {len(found)} of {sorted(set(found)) or 'none'}. "
-            + ("Use the MODEL that Load FaceCrafter gives." if config.family == "demo" else "Connect an SD 1.5 shaped base (Arc2Face).")
+            + (
+                "Use the MODEL that Load FaceCrafter gives."
+                if config.family == "demo"
+                else "Connect an SD 1.5 shaped base (Arc2Face)."
+            )
         )

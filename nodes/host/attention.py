@@ -105,7 +105,9 @@ class Run:
         self.layouts: dict[Any, LayerBranches | None] = {}
         self.keep: list[Any] = []  # objects whose id() is part of a key must live as long as it
 
-    def project(self, adapter: comfy.model_patcher.ModelPatcher, branch: str, tokens: Tensor, like: Tensor) -> list[tuple[Tensor, Tensor]]:
+    def project(
+        self, adapter: comfy.model_patcher.ModelPatcher, branch: str, tokens: Tensor, like: Tensor
+    ) -> list[tuple[Tensor, Tensor]]:
         """tokens [N, T, W] -> (key, value), each [N, T, C], for each layer, in the type and place of `like`."""
         key = (id(adapter), branch, id(tokens), like.dtype, like.device)
         if key not in self.projected:
@@ -124,7 +126,9 @@ class Run:
     def _branches(self, conds: Sequence[Controls | None], batch: int, like: Tensor) -> LayerBranches | None:
         parts = []
         for branch, is_on in (("landmark", Controls.has_landmarks.fget), ("emotion", Controls.has_emotion.fget)):
-            for first, last in _runs_of_equal([_share(c, branch) if c is not None and is_on(c) else None for c in conds]):
+            for first, last in _runs_of_equal(
+                [_share(c, branch) if c is not None and is_on(c) else None for c in conds]
+            ):
                 controls = conds[first]
                 tokens = getattr(controls, f"{branch}_tokens")
                 projected = [

@@ -84,15 +84,21 @@ def load_model(folder: Path, dtype: torch.dtype | None = None) -> comfy.model_pa
     if dtype is None:
         count = sum(w.numel() for w in weights.values())
         dtype = management.unet_dtype(model_params=count, supported_dtypes=list(config.supported_inference_dtypes))
-    config.set_inference_dtype(dtype, management.unet_manual_cast(dtype, load_device, config.supported_inference_dtypes))
+    config.set_inference_dtype(
+        dtype, management.unet_manual_cast(dtype, load_device, config.supported_inference_dtypes)
+    )
     model = config.get_model(weights, "")
     expected = set(model.diffusion_model.state_dict())
     if expected != set(renamed):
         wrong = sorted(expected ^ set(renamed))
-        raise ModelError(f"The demo's UNet has {len(wrong)} missing or unknown weights, such as {wrong[0]}. Install FaceCrafter again.")
+        raise ModelError(
+            f"The demo's UNet has {len(wrong)} missing or unknown weights, such as {wrong[0]}. Install FaceCrafter again."
+        )
     model.load_model_weights(renamed, "")
     model = model.to(dtype).eval().requires_grad_(False)
-    patcher = comfy.model_patcher.ModelPatcher(model, load_device=load_device, offload_device=management.unet_offload_device())
+    patcher = comfy.model_patcher.ModelPatcher(
+        model, load_device=load_device, offload_device=management.unet_offload_device()
+    )
     if load_device.type == "cpu":
         patcher.model_options["transformer_options"]["optimized_attention_override"] = _fused_attention
     return patcher
@@ -108,7 +114,9 @@ class DemoTextModel(comfy.clip_model.CLIPTextModel):
 
     def __init__(self, config: dict[str, Any], dtype: Any, device: Any, operations: Any) -> None:
         super().__init__(config, dtype, device, operations)
-        self.set_input_embeddings(operations.Embedding(config["vocab_size"], config["hidden_size"], dtype=dtype, device=device))
+        self.set_input_embeddings(
+            operations.Embedding(config["vocab_size"], config["hidden_size"], dtype=dtype, device=device)
+        )
         torch.nn.init.eye_(self.text_projection.weight)  # SD 1.5's UNet reads no pooled output
 
 
@@ -138,7 +146,9 @@ class DemoTokenizer:
     def __init__(self, embedding_directory: Any = None, tokenizer_data: Any = None) -> None:
         self.words = dict(zip(WORDS, DEMO.prompt, strict=True))
 
-    def tokenize_with_weights(self, text: str, return_word_ids: bool = False, **kwargs: Any) -> dict[str, list[list[tuple]]]:
+    def tokenize_with_weights(
+        self, text: str, return_word_ids: bool = False, **kwargs: Any
+    ) -> dict[str, list[list[tuple]]]:
         words = text.split()
         unknown = sorted(set(words) - set(self.words))
         if unknown or len(words) > TOKENS - 2:
@@ -229,7 +239,10 @@ def fit_preview(model: comfy.model_patcher.ModelPatcher, vae: comfy.sd.VAE, pict
     inputs = torch.cat([latents, torch.ones_like(latents[:, :1])], 1).movedim(1, -1).flatten(0, 2)
     factors = torch.linalg.lstsq(inputs, colours.movedim(1, -1).flatten(0, 2)).solution
     latent_format = model.model.latent_format
-    latent_format.latent_rgb_factors, latent_format.latent_rgb_factors_bias = factors[:-1].tolist(), factors[-1].tolist()
+    latent_format.latent_rgb_factors, latent_format.latent_rgb_factors_bias = (
+        factors[:-1].tolist(),
+        factors[-1].tolist(),
+    )
 
 
 def _read(path: Path) -> dict[str, Tensor]:

@@ -41,15 +41,30 @@ class Controls:
     @property
     def key(self) -> tuple[Any, ...]:
         """Equal for entries whose branches are the same."""
-        return id(self.adapter), id(self.landmark_tokens), id(self.emotion_tokens), self.alpha_landmark, self.alpha_emotion, self.row
+        return (
+            id(self.adapter),
+            id(self.landmark_tokens),
+            id(self.emotion_tokens),
+            self.alpha_landmark,
+            self.alpha_emotion,
+            self.row,
+        )
 
     @property
     def has_landmarks(self) -> bool:
-        return self.landmark_tokens is not None and self.alpha_landmark != 0 and (self.row is None or row_has_landmarks(self.row))
+        return (
+            self.landmark_tokens is not None
+            and self.alpha_landmark != 0
+            and (self.row is None or row_has_landmarks(self.row))
+        )
 
     @property
     def has_emotion(self) -> bool:
-        return self.emotion_tokens is not None and self.alpha_emotion != 0 and (self.row is None or row_has_emotion(self.row))
+        return (
+            self.emotion_tokens is not None
+            and self.alpha_emotion != 0
+            and (self.row is None or row_has_emotion(self.row))
+        )
 
 
 class ControlsCond(comfy.conds.CONDRegular):
@@ -110,7 +125,9 @@ def _encode(clip: Any, family: Family, words: tuple[int, ...], vector: Tensor | 
     tokens = [(vector if vector is not None and n == family.identity_token else n, 1.0) for n in numbers]
     keys = list(clip.tokenize(""))
     if keys != ["l"]:
-        raise ModelError(f"Expected the CLIP of an SD 1.5 shaped base (one encoder, 'l'), found encoders {keys}. Connect the base's own CLIP.")
+        raise ModelError(
+            f"Expected the CLIP of an SD 1.5 shaped base (one encoder, 'l'), found encoders {keys}. Connect the base's own CLIP."
+        )
     context = clip.encode_from_tokens({"l": [tokens]})
     width = family.unet["cross_attention_dim"]
     if context.shape[1:] != (TOKENS, width):

@@ -28,11 +28,19 @@ def step_coefficients(guidance: Guidance, positive: list[dict[str, Any]], sigma:
     controls = [c for c in map(controls_of, positive) if c is not None]
     intervals = (guidance.identity_interval, guidance.landmark_interval, guidance.emotion_interval)
     number = 1.0 if all(i == ALWAYS for i in intervals) else float(sigma.flatten()[0])
-    return guidance_coefficients(guidance, number, any(c.has_landmarks for c in controls), any(c.has_emotion for c in controls))
+    return guidance_coefficients(
+        guidance, number, any(c.has_landmarks for c in controls), any(c.has_emotion for c in controls)
+    )
 
 
 def predict_rows(
-    model: Any, positive: list[dict[str, Any]], negative: list[dict[str, Any]], rows: list[str], x: Tensor, sigma: Tensor, options: dict[str, Any]
+    model: Any,
+    positive: list[dict[str, Any]],
+    negative: list[dict[str, Any]],
+    rows: list[str],
+    x: Tensor,
+    sigma: Tensor,
+    options: dict[str, Any],
 ) -> dict[str, Tensor]:
     """The prediction of each row, [B, 4, h, w] (clean latents), in one batch where memory allows.
 
@@ -88,18 +96,26 @@ class FaceCrafterGuider(comfy.samplers.CFGGuider):
         positive, negative: from FaceCrafter Conditioning, maybe through other nodes.
     """
 
-    def __init__(self, model: comfy.model_patcher.ModelPatcher, positive: Any, negative: Any, guidance: Guidance) -> None:
+    def __init__(
+        self, model: comfy.model_patcher.ModelPatcher, positive: Any, negative: Any, guidance: Guidance
+    ) -> None:
         super().__init__(install(model))
         self.guidance = guidance
         self.inner_set_conds({"positive": positive, "negative": negative})
         self.set_cfg(guidance.identity)
         if not has_controls(self.original_conds["positive"]):
-            raise ModelError("The positive conditioning carries no FaceCrafter identity: expected the output of FaceCrafter Conditioning.")
+            raise ModelError(
+                "The positive conditioning carries no FaceCrafter identity: expected the output of FaceCrafter Conditioning."
+            )
 
-    def predict_noise(self, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: int | None = None) -> Tensor:
+    def predict_noise(
+        self, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: int | None = None
+    ) -> Tensor:
         options = model_options or {}
         positive, negative = self.conds["positive"], self.conds["negative"]
-        cond, uncond, weight = guided_prediction(self.inner_model, positive, negative, x, timestep, options, self.guidance)
+        cond, uncond, weight = guided_prediction(
+            self.inner_model, positive, negative, x, timestep, options, self.guidance
+        )
         for function in options.get("sampler_pre_cfg_function", []):
             args = {
                 "conds": [positive, negative],
@@ -147,7 +163,9 @@ def apply_to_model(model: comfy.model_patcher.ModelPatcher, guidance: Guidance) 
     """
     there = model.model_options.get(CALC_COND)
     if there is not None and not isinstance(there, GuidedPrediction):
-        raise ModelError("Another node already evaluates the conditions of this MODEL in its own way; use the FaceCrafter Sampler with it.")
+        raise ModelError(
+            "Another node already evaluates the conditions of this MODEL in its own way; use the FaceCrafter Sampler with it."
+        )
     patched = install(model)
     patched.set_model_sampler_calc_cond_batch_function(GuidedPrediction(guidance))
     patched.model_options["disable_cfg1_optimization"] = True  # at cfg 1 the sampler would leave the negative out

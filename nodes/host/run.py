@@ -54,13 +54,21 @@ def check_latent(samples: torch.Tensor) -> None:
     if not len(samples):
         raise ModelError("The latent is an empty batch: expected at least one picture, found none.")
     if samples.ndim != 4 or samples.shape[1] != 4:
-        raise ModelError(f"Expected a latent of shape [B, 4, h, w], found {list(samples.shape)}. Use an SD 1.5 latent of the base's own VAE.")
+        raise ModelError(
+            f"Expected a latent of shape [B, 4, h, w], found {list(samples.shape)}. Use an SD 1.5 latent of the base's own VAE."
+        )
     if not torch.isfinite(samples).all():
         raise ModelError("The latent holds numbers that are not finite (NaN or infinity). Encode or make it again.")
 
 
 def sample(
-    guider: FaceCrafterGuider, latent: dict[str, Any], seed: int, steps: int, sampler: str, scheduler: str, denoise: float
+    guider: FaceCrafterGuider,
+    latent: dict[str, Any],
+    seed: int,
+    steps: int,
+    sampler: str,
+    scheduler: str,
+    denoise: float,
 ) -> dict[str, Any]:
     """Samples as ComfyUI's KSampler does, with its noise, sigmas, previews, masks and interrupts, and the guider's guidance."""
     model = guider.model_patcher
@@ -68,7 +76,13 @@ def sample(
     check_latent(samples)
     noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
     plan = comfy.samplers.KSampler(
-        model, steps=steps, device=model.load_device, sampler=sampler, scheduler=scheduler, denoise=denoise, model_options=model.model_options
+        model,
+        steps=steps,
+        device=model.load_device,
+        sampler=sampler,
+        scheduler=scheduler,
+        denoise=denoise,
+        model_options=model.model_options,
     )
     out = guider.sample(
         noise,

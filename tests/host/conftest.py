@@ -19,7 +19,9 @@ _skipped: set[str] = set()
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "host" in metafunc.fixturenames:
         found = HOSTS or [None]
-        metafunc.parametrize("host", found, ids=[h.version if h else "no-host" for h in found], scope="session", indirect=True)
+        metafunc.parametrize(
+            "host", found, ids=[h.version if h else "no-host" for h in found], scope="session", indirect=True
+        )
 
 
 @pytest.fixture(scope="session")

@@ -39,5 +39,6 @@ def to_prompt(workflow: dict[str, Any], nodes: dict[str, Any]) -> dict[str, Any]
 def with_inputs(prompt: dict[str, Any], kind: str, **inputs: Any) -> dict[str, Any]:
     """The prompt with other inputs for all nodes of a kind."""
     return {
-        number: {**node, "inputs": {**node["inputs"], **inputs}} if node["class_type"] == kind else node for number, node in prompt.items()
+        number: {**node, "inputs": {**node["inputs"], **inputs}} if node["class_type"] == kind else node
+        for number, node in prompt.items()
     }

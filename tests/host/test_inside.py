@@ -25,7 +25,12 @@ CHECKS = [
 def results(host: Host) -> dict[str, str | None]:
     """check -> its failure, or None."""
     run = subprocess.run(
-        [host.python, str(INSIDE / "host.py"), *MODULES], capture_output=True, text=True, env=host.environment(), cwd=INSIDE, timeout=400
+        [host.python, str(INSIDE / "host.py"), *MODULES],
+        capture_output=True,
+        text=True,
+        env=host.environment(),
+        cwd=INSIDE,
+        timeout=400,
     )
     lines = [json.loads(line) for line in run.stdout.splitlines() if line.startswith('{"check"')]
     if run.returncode:

@@ -92,7 +92,10 @@ def test_landmarks_and_emotions_come_out_as_pictures(server: Server, nodes: dict
 
 def test_the_seed_decides(server: Server, nodes: dict[str, Any]) -> None:
     prompt = prompt_of("portrait_from_photo", nodes, steps=2)
-    runs = [with_inputs(with_inputs(prompt, "FaceCrafterSampler", seed=s), "SaveImage", filename_prefix=f"seed{i}") for i, s in enumerate((7, 7, 8))]
+    runs = [
+        with_inputs(with_inputs(prompt, "FaceCrafterSampler", seed=s), "SaveImage", filename_prefix=f"seed{i}")
+        for i, s in enumerate((7, 7, 8))
+    ]
     a, b, c = (array(server.images(server.run(run))[0]) for run in runs)
     assert np.array_equal(a, b) or np.abs(a - b).max() <= 1
     assert np.abs(a - c).mean() > 0.1
@@ -101,13 +104,21 @@ def test_the_seed_decides(server: Server, nodes: dict[str, Any]) -> None:
 def test_alpha_0_is_as_if_nothing_were_connected(server: Server, nodes: dict[str, Any]) -> None:
     prompt = prompt_of("copy_a_pose", nodes, steps=2)
     off = with_inputs(prompt, "FaceCrafterConditioning", alpha_landmarks=0.0)
-    bare = {n: {**node, "inputs": {k: v for k, v in node["inputs"].items() if k != "landmarks"}} for n, node in prompt.items()}
-    a, b, on = (array(server.images(server.run(p))[0]) for p in (off, with_inputs(bare, "SaveImage", filename_prefix="bare"), prompt))
+    bare = {
+        n: {**node, "inputs": {k: v for k, v in node["inputs"].items() if k != "landmarks"}}
+        for n, node in prompt.items()
+    }
+    a, b, on = (
+        array(server.images(server.run(p))[0])
+        for p in (off, with_inputs(bare, "SaveImage", filename_prefix="bare"), prompt)
+    )
     assert np.array_equal(a, b)
     assert np.abs(a - on).mean() > 0.1
 
 
-def test_a_photo_without_a_face_is_told_in_one_sentence_and_the_next_run_works(server: Server, nodes: dict[str, Any]) -> None:
+def test_a_photo_without_a_face_is_told_in_one_sentence_and_the_next_run_works(
+    server: Server, nodes: dict[str, Any]
+) -> None:
     from PIL import Image
 
     Image.new("RGB", (200, 200), (120, 130, 140)).save(server.folder / "input" / "grey.png")
@@ -134,19 +145,27 @@ def test_adapters_outside_of_the_models_folder_are_refused(server: Server, nodes
             server.run(with_inputs(prompt_of("portrait_from_photo", nodes), "FaceCrafterLoader", adapter=name))
 
 
-@pytest.mark.parametrize("content", [b"no weights at all", b"\x10\x00\x00\x00\x00\x00\x00\x00{"], ids=["text", "truncated"])
-def test_files_that_are_no_adapter_are_refused_in_one_sentence(server: Server, nodes: dict[str, Any], content: bytes) -> None:
+@pytest.mark.parametrize(
+    "content", [b"no weights at all", b"\x10\x00\x00\x00\x00\x00\x00\x00{"], ids=["text", "truncated"]
+)
+def test_files_that_are_no_adapter_are_refused_in_one_sentence(
+    server: Server, nodes: dict[str, Any], content: bytes
+) -> None:
     folder = server.folder / "models" / "facecrafter"
     folder.mkdir(exist_ok=True)
     (folder / "broken.safetensors").write_bytes(content)
     with pytest.raises(PromptError, match="not a whole safetensors file"):
-        server.run(with_inputs(prompt_of("portrait_from_photo", nodes), "FaceCrafterLoader", adapter="broken.safetensors"))
+        server.run(
+            with_inputs(prompt_of("portrait_from_photo", nodes), "FaceCrafterLoader", adapter="broken.safetensors")
+        )
 
 
 def test_interrupt_ends_a_run_at_once(server: Server, nodes: dict[str, Any]) -> None:
     import time
 
-    prompt = with_inputs(prompt_of("portrait_from_photo", nodes, steps=1000), "SaveImage", filename_prefix="interrupted")
+    prompt = with_inputs(
+        prompt_of("portrait_from_photo", nodes, steps=1000), "SaveImage", filename_prefix="interrupted"
+    )
     _, answer = server.post("/prompt", {"prompt": prompt})
     time.sleep(2)
     server.post("/interrupt", {})

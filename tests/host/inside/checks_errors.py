@@ -46,7 +46,15 @@ def check_latents_of_another_kind():
 def check_an_empty_image_batch():
     photo = torch.zeros(0, 64, 64, 3)
     refuses(PhotoError, ["at least one picture"], faces.FaceCrafterExtractLandmarks.execute, photo, "largest", 0, 256)
-    refuses(PhotoError, ["at least one picture"], faces.FaceCrafterEncodeIdentity.execute, demo().crafter, photo, "largest", 0)
+    refuses(
+        PhotoError,
+        ["at least one picture"],
+        faces.FaceCrafterEncodeIdentity.execute,
+        demo().crafter,
+        photo,
+        "largest",
+        0,
+    )
     refuses(PhotoError, ["at least one picture"], emotion.FaceCrafterEmotionFromImage.execute, photo, "largest", 0)
 
 
@@ -73,7 +81,15 @@ def check_pictures_with_alpha_or_in_grey_are_read():
 
 def check_a_choice_that_the_photo_does_not_have():
     portrait = to_image(list(sample_photos().values())[:1])
-    refuses(FaceCrafterError, ["3", "the photo has 1"], faces.FaceCrafterExtractLandmarks.execute, portrait, "by number", 3, 256)
+    refuses(
+        FaceCrafterError,
+        ["3", "the photo has 1"],
+        faces.FaceCrafterExtractLandmarks.execute,
+        portrait,
+        "by number",
+        3,
+        256,
+    )
 
 
 def check_an_emotion_that_does_not_sum_to_1():
@@ -83,13 +99,31 @@ def check_an_emotion_that_does_not_sum_to_1():
 
 def check_a_conditioning_that_is_not_ours():
     foreign = [[torch.zeros(1, 77, 128), {}]]
-    refuses(ModelError, ["FaceCrafter Conditioning"], guidance.FaceCrafterGuider, demo().model, foreign, foreign, sampling.DEFAULTS)
+    refuses(
+        ModelError,
+        ["FaceCrafter Conditioning"],
+        guidance.FaceCrafterGuider,
+        demo().model,
+        foreign,
+        foreign,
+        sampling.DEFAULTS,
+    )
 
 
 def check_an_identity_of_another_encoder():
     _, landmarks, emotions = conditions()
     identities = torch.zeros(1, 512)
-    refuses(ModelError, ["128", "512"], contexts.make_conditioning, demo().crafter, identities, landmarks, emotions, 1.0, 1.0)
+    refuses(
+        ModelError,
+        ["128", "512"],
+        contexts.make_conditioning,
+        demo().crafter,
+        identities,
+        landmarks,
+        emotions,
+        1.0,
+        1.0,
+    )
 
 
 def check_a_model_of_other_widths():
@@ -99,7 +133,9 @@ def check_a_model_of_other_widths():
 
 def check_a_model_that_is_no_unet():
     other = SimpleNamespace(model=SimpleNamespace(diffusion_model=torch.nn.Linear(2, 2)))
-    refuses(ModelError, ["16 cross-attention layers", "found 0"], adapter.check_model, other, demo().adapter.model.config)
+    refuses(
+        ModelError, ["16 cross-attention layers", "found 0"], adapter.check_model, other, demo().adapter.model.config
+    )
 
 
 def check_a_clip_of_another_base():
@@ -113,7 +149,13 @@ def check_a_full_size_adapter_without_its_base():
         save_adapter(new_adapter("full"), folder / "full.safetensors", dtype=torch.float16)
         refuses(ModelError, ["connect MODEL, CLIP and VAE"], loaders.FaceCrafterLoader.execute, "full.safetensors")
         refuses(
-            ModelError, ["widths", "1280"], loaders.FaceCrafterLoader.execute, "full.safetensors", demo().model, demo().clip, demo().vae
+            ModelError,
+            ["widths", "1280"],
+            loaders.FaceCrafterLoader.execute,
+            "full.safetensors",
+            demo().model,
+            demo().clip,
+            demo().vae,
         )
 
 
@@ -123,7 +165,11 @@ def check_adapter_files_that_are_none():
         whole = (adapter.DEMO_FOLDER / "adapter.safetensors").read_bytes()
         (folder / "truncated.safetensors").write_bytes(whole[: len(whole) // 2])
         (folder / "foreign.safetensors").write_bytes(struct.pack("<Q", 2) + json.dumps({}).encode())
-        for name, words in (("text", "not a whole safetensors file"), ("truncated", "not a whole"), ("foreign", "no FaceCrafter adapter")):
+        for name, words in (
+            ("text", "not a whole safetensors file"),
+            ("truncated", "not a whole"),
+            ("foreign", "no FaceCrafter adapter"),
+        ):
             refuses(AdapterError, [words], loaders.FaceCrafterLoader.execute, f"{name}.safetensors")
     assert loaders.FaceCrafterLoader.execute(adapter.DEMO_CHOICE).args[0].family.name == "demo"
 

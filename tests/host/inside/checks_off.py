@@ -19,7 +19,9 @@ def _both(weight, count, sampler="euler"):
 def check_the_sampler_with_alphas_0_is_the_plain_sampler_with_cfg_w_id():
     for weight, count in ((2.5, 1), (2.3, 2)):
         positive, negative, expected = _both(weight, count)
-        assert torch.equal(crafted(demo().model, positive, negative, latent(count), Guidance(identity=weight)), expected)
+        assert torch.equal(
+            crafted(demo().model, positive, negative, latent(count), Guidance(identity=weight)), expected
+        )
 
 
 def check_apply_with_alphas_0_is_the_plain_sampler_with_cfg_w_id_at_any_cfg():

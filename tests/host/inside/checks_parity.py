@@ -27,7 +27,9 @@ def predictions():
     class Probe(host_guidance.FaceCrafterGuider):
         def predict_noise(self, x, timestep, model_options=None, seed=None):
             positive, negative = self.conds["positive"], self.conds["negative"]
-            here.update(host_guidance.predict_rows(self.inner_model, positive, negative, list(ROWS), x, timestep, model_options))
+            here.update(
+                host_guidance.predict_rows(self.inner_model, positive, negative, list(ROWS), x, timestep, model_options)
+            )
             here["x"] = x
             here["guided"] = super().predict_noise(x, timestep, model_options, seed)
             return here["guided"]
@@ -36,7 +38,13 @@ def predictions():
     sigma = demo().model.get_model_object("model_sampling").sigmas[TIMESTEP]
     noise = torch.randn(BATCH, 4, 32, 32, generator=torch.Generator().manual_seed(0))
     guider = Probe(demo().model, positive, negative, Guidance())
-    guider.sample(noise, torch.zeros_like(noise), comfy.samplers.sampler_object("euler"), torch.stack([sigma, sigma * 0]), disable_pbar=True)
+    guider.sample(
+        noise,
+        torch.zeros_like(noise),
+        comfy.samplers.sampler_object("euler"),
+        torch.stack([sigma, sigma * 0]),
+        disable_pbar=True,
+    )
 
     pipe = pipeline()
     identities, landmarks, emotions = conditions(BATCH)

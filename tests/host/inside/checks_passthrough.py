@@ -3,7 +3,7 @@
 import torch
 from comfy_extras import nodes_pag
 from facecrafter.facecrafter_core.diffusion.guidance import Guidance
-from facecrafter.nodes.host import attention, guidance
+from facecrafter.nodes.host import adapter, attention, base, guidance
 from world import Watched, conditioning, crafted, demo, latent, no_memory_for_batches, plain
 
 LAYER = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_q.weight"
@@ -56,7 +56,10 @@ def check_a_controlnet_reaches_all_rows():
     base, (positive, negative) = crafted(demo().model, *conditioning(), latent()), conditioning()
     for strength in (0.0, 0.3):
         residual = Residual(strength)
-        controlled = [[[c, {**o, "control": residual, "control_apply_to_uncond": True}] for c, o in cond] for cond in (positive, negative)]
+        controlled = [
+            [[c, {**o, "control": residual, "control_apply_to_uncond": True}] for c, o in cond]
+            for cond in (positive, negative)
+        ]
         out = crafted(demo().model, *controlled, latent())
         assert set(residual.calls) == {4}, "a row has no residual"
         assert torch.allclose(out, base, atol=1e-5) == (strength == 0.0)
@@ -98,7 +101,10 @@ def check_masked_conditionings_can_be_joined():
     (a, negative), (b, _) = conditioning(seed=1), conditioning(seed=2)
     left = torch.zeros(1, 64, 64)
     left[..., :32] = 1
-    joined = [[a[0][0], {**a[0][1], "mask": left, "mask_strength": 1.0}], [b[0][0], {**b[0][1], "mask": 1 - left, "mask_strength": 1.0}]]
+    joined = [
+        [a[0][0], {**a[0][1], "mask": left, "mask_strength": 1.0}],
+        [b[0][0], {**b[0][1], "mask": 1 - left, "mask_strength": 1.0}],
+    ]
     out, only = crafted(demo().model, joined, negative, latent()), crafted(demo().model, a, negative, latent())
     assert torch.isfinite(out).all() and (out - only).abs().max() > 1e-3
 
@@ -177,7 +183,9 @@ def check_attention_guidance_of_another_node_acts():
     patch = getattr(perturbed, "execute", None) or perturbed().patch
     out = patch(demo().model, 3.0)
     model = out[0] if isinstance(out, tuple) else out.args[0]
-    assert (crafted(model, *conditioning(), latent()) - crafted(demo().model, *conditioning(), latent())).abs().max() > 1e-4
+    assert (
+        crafted(model, *conditioning(), latent()) - crafted(demo().model, *conditioning(), latent())
+    ).abs().max() > 1e-4
 
 
 def check_cfg_plus_plus_samplers_get_an_unconditional():
@@ -186,3 +194,11 @@ def check_cfg_plus_plus_samplers_get_an_unconditional():
     watched = Watched(demo().model)
     crafted(watched.model, *conditioning(), latent(), one, sampler="euler_cfg_pp")
     assert {p.rows for p in watched.passes} == {2}
+
+
+def check_a_model_in_half_precision_takes_the_branches_in_its_type():
+    half = base.load_model(adapter.DEMO_FOLDER, torch.bfloat16)
+    on, off = (crafted(half, *conditioning(alpha_landmark=a), latent()) for a in (1.0, 0.0))
+    full = crafted(demo().model, *conditioning(), latent())
+    assert (on - full).abs().mean() < 0.05 * full.std()
+    assert (on - off).abs().max() > 1e-3

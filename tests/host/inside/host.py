@@ -25,7 +25,9 @@ def start() -> None:
     import comfy.options
 
     comfy.options.enable_args_parsing()
-    spec = importlib.util.spec_from_file_location("facecrafter", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)])
+    spec = importlib.util.spec_from_file_location(
+        "facecrafter", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
+    )
     pack = importlib.util.module_from_spec(spec)
     sys.modules["facecrafter"] = pack
     spec.loader.exec_module(pack)

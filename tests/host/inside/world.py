@@ -30,11 +30,15 @@ def conditions(count: int = 1, seed: int = 0) -> tuple[torch.Tensor, torch.Tenso
     """Random identities [N, 128], landmarks [N, 478, 3] and emotions [N, 10]."""
     generator = torch.Generator().manual_seed(seed)
     identities = torch.nn.functional.normalize(torch.randn(count, 128, generator=generator), dim=1)
-    emotions = torch.cat([torch.rand(count, 2, generator=generator), torch.rand(count, 8, generator=generator).softmax(1)], 1)
+    emotions = torch.cat(
+        [torch.rand(count, 2, generator=generator), torch.rand(count, 8, generator=generator).softmax(1)], 1
+    )
     return identities, face_points(count, seed), emotions
 
 
-def conditioning(count: int = 1, seed: int = 0, alpha_landmark: float = 1.0, alpha_emotion: float = 1.0) -> tuple[Any, Any]:
+def conditioning(
+    count: int = 1, seed: int = 0, alpha_landmark: float = 1.0, alpha_emotion: float = 1.0
+) -> tuple[Any, Any]:
     return contexts.make_conditioning(demo().crafter, *conditions(count, seed), alpha_landmark, alpha_emotion)
 
 
@@ -42,20 +46,33 @@ def latent(count: int = 1, size: int = SIZE) -> dict[str, Any]:
     return {"samples": torch.zeros(count, 4, size, size)}
 
 
-def crafted(model: Any, positive: Any, negative: Any, start: dict[str, Any], weights: Guidance | None = None, **plan: Any) -> torch.Tensor:
+def crafted(
+    model: Any, positive: Any, negative: Any, start: dict[str, Any], weights: Guidance | None = None, **plan: Any
+) -> torch.Tensor:
     """Our sampler -> latents."""
     guider = guidance.FaceCrafterGuider(model, positive, negative, weights or Guidance())
     plan = {"seed": 3, "steps": 2, "sampler": "euler", "scheduler": "normal", "denoise": 1.0, **plan}
     return run.sample(guider, start, **plan)["samples"]
 
 
-def plain(model: Any, positive: Any, negative: Any, start: dict[str, Any], cfg: float = 2.5, **plan: Any) -> torch.Tensor:
+def plain(
+    model: Any, positive: Any, negative: Any, start: dict[str, Any], cfg: float = 2.5, **plan: Any
+) -> torch.Tensor:
     """ComfyUI's KSampler -> latents."""
     import nodes
 
     plan = {"seed": 3, "steps": 2, "sampler_name": "euler", "scheduler": "normal", "denoise": 1.0, **plan}
     return nodes.common_ksampler(
-        model, plan["seed"], plan["steps"], cfg, plan["sampler_name"], plan["scheduler"], positive, negative, start, denoise=plan["denoise"]
+        model,
+        plan["seed"],
+        plan["steps"],
+        cfg,
+        plan["sampler_name"],
+        plan["scheduler"],
+        positive,
+        negative,
+        start,
+        denoise=plan["denoise"],
     )[0]["samples"]
 
 
@@ -67,8 +84,12 @@ class Watched:
         self.passes: list[SimpleNamespace] = []
         self.model.add_wrapper_with_key("diffusion_model", "watch", self._note)
 
-    def _note(self, executor: Any, x: torch.Tensor, t: Any, context: Any, y: Any, control: Any, options: Any, **kwargs: Any) -> Any:
-        note = SimpleNamespace(rows=len(x), cond_or_uncond=list(options.get("cond_or_uncond", [])), control=control, kwargs=kwargs)
+    def _note(
+        self, executor: Any, x: torch.Tensor, t: Any, context: Any, y: Any, control: Any, options: Any, **kwargs: Any
+    ) -> Any:
+        note = SimpleNamespace(
+            rows=len(x), cond_or_uncond=list(options.get("cond_or_uncond", [])), control=control, kwargs=kwargs
+        )
         self.passes.append(note)
         return executor(x, t, context, y, control, options, **kwargs)
 
