@@ -58,7 +58,7 @@ def _studio(seed: int, yaw: float, pitch: float, roll: float) -> Scene:
     fill = Light(np.array([-0.8 * side, 0.1, 0.6]), np.array([0.97, 1.0, 1.03]) * 0.22)
     return replace(
         scene, key=key, fill=fill, sky=np.full(3, 0.4), ground=np.full(3, 0.24), exposure=1.0, contrast=1.02, saturation=1.0,
-        vignette=0.1, blur=0.0, noise=0.004, jpeg=0, white=np.ones(3), distance=14.0, scale=0.94, neckline=0, pattern=0, collar=0.3,
+        vignette=0.1, blur=0.0, noise=0.004, jpeg=0, white=np.ones(3), distance=14.0, scale=0.94, neckline=0, pattern=0, collar=0.0,
     )  # fmt: skip
 
 

@@ -90,7 +90,7 @@ def sample_scene(rng: np.random.Generator) -> Scene:
         jpeg=int(rng.integers(60, 97)) if compressed else 0,
         white=np.array([1 + 0.05 * rng.normal(), 1.0, 1 + 0.06 * rng.normal()]).clip(0.8, 1.2),
         shirt=shirt, shirt_2=shirt_2, pattern=int(rng.choice(4, p=(0.55, 0.14, 0.14, 0.17))),
-        neckline=int(rng.choice(4, p=(0.4, 0.25, 0.2, 0.15))), collar=float(rng.uniform(0.12, 0.5)),
+        neckline=int(rng.choice(4, p=(0.4, 0.25, 0.2, 0.15))), collar=float(rng.uniform(-0.1, 0.3)),
         background=int(rng.integers(1 << 30)),
     )  # fmt: skip
 

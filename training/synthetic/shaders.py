@@ -6,8 +6,8 @@ uniform float cloth_line; uniform int neckline;
 float above_collar(vec3 r) {
   float front = smoothstep(-0.2, 1.0, r.z), line = cloth_line;
   if (neckline == 0) line += 0.16 * cos(r.x * 1.7) - 0.42 * front;
-  if (neckline == 1) line += 0.22 - 0.35 * front - front * max(0.0, 0.75 - 1.1 * abs(r.x));
-  if (neckline == 2) line += 0.42 - 0.12 * front;
+  if (neckline == 1) line += 0.12 - 0.35 * front - front * max(0.0, 0.75 - 1.1 * abs(r.x));
+  if (neckline == 2) line -= 0.16 + 0.08 * front;
   if (neckline == 3) line += -0.12 * cos(r.x) - 0.45 * front;
   return r.y - line;
 }
@@ -122,7 +122,7 @@ uniform vec3 mouth;
 void main() {
   if (abs(R.y - mouth.y) > 0.3) discard;  // gums must not show through the cheeks of a wide smile
   vec4 c = texture(image, T); vec3 n = normalize(N), v = normalize(eye - P);
-  float deep = smoothstep(mouth.z - 0.65, mouth.z - 0.1, R.z), shade = lit(0.01);
+  float deep = smoothstep(mouth.z - 0.3, mouth.z + 0.1, R.z), shade = lit(0.01);
   vec3 light = key_color * shade * clamp(dot(n, key) * 0.7 + 0.3, 0.0, 1.0) * 0.8 + (ambient(n) + 0.6 * fill_color) * 0.6;
   vec3 wet = key_color * shade * glint(n, key, v, 60.0) * 0.06;
   color = vec4((linear(c.rgb) * tint * light + wet) * mix(0.2, 1.0, deep), 1);
