@@ -35,3 +35,7 @@ class ModelError(FaceCrafterError):
 
 class AssetError(FaceCrafterError):
     """A model file that others publish is not on this machine."""
+
+
+class OutputError(FaceCrafterError):
+    """A result cannot be written."""

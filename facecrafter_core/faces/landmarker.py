@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import sys
 import threading
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..errors import FaceChoiceError, NoFaceError, PhotoError
+from ..errors import AssetError, FaceChoiceError, NoFaceError, PhotoError
 
 MIN_FACE = 32
 """Smallest face, in pixels of its longer side, whose landmarks are worth using."""
@@ -35,7 +39,7 @@ class Face:
 
     Attributes:
         landmarks: float32 [478, 3]; x and y in pixels of the photo, z in pixels too (smaller is nearer).
-        blendshapes: float32 [52] scores from 0 to 1, in MediaPipe's order (BLENDSHAPES).
+        blendshapes: float32 [52] scores from 0 to 1, in MediaPipe's order: "_neutral" first, then ARKit's names from browDownLeft on.
         head_matrix: float32 [4, 4], canonical face -> camera.
         photo_size: (height, width) of the photo.
     """
@@ -152,12 +156,13 @@ class FaceLandmarker:
 
     def _run(self, photo: np.ndarray, scale: float, photo_size: tuple[int, int], offset: tuple[int, int] = (0, 0)) -> list[Face]:
         """MediaPipe on a piece of the reduced photo whose upper left corner is at `offset` (x, y) of it."""
-        import mediapipe as mp
-
         height, width = photo.shape[:2]
         with self._lock:
             if self._task is None:
-                self._task = _create(*self._arguments)
+                with _quiet():
+                    self._task = _create(*self._arguments)
+            import mediapipe as mp
+
             found = self._task.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(photo)))
         faces = []
         for points, scores, matrix in zip(found.face_landmarks, found.face_blendshapes, found.facial_transformation_matrixes, strict=True):
@@ -169,23 +174,53 @@ class FaceLandmarker:
 
 
 def _create(model_path: str | Path | None, max_faces: int, min_confidence: float) -> Any:
-    from mediapipe.tasks import python as tasks
-    from mediapipe.tasks.python import vision
+    try:
+        from mediapipe.tasks import python as tasks
+        from mediapipe.tasks.python import vision
+    except (ImportError, OSError) as error:
+        raise AssetError(
+            f"MediaPipe cannot be loaded ({error}). Run `pip install -r requirements.txt`; on a Linux server without a desktop also "
+            "`apt-get install libgl1 libegl1 libgles2 libglib2.0-0`."
+        ) from error
 
     if model_path is None:
         from ..assets import find_asset
 
         model_path = find_asset("face_landmarker")
-    return vision.FaceLandmarker.create_from_options(
-        vision.FaceLandmarkerOptions(
-            base_options=tasks.BaseOptions(model_asset_path=str(model_path)),
-            output_face_blendshapes=True,
-            output_facial_transformation_matrixes=True,
-            num_faces=max_faces,
-            min_face_detection_confidence=min_confidence,
-            min_face_presence_confidence=min_confidence,
-        )
+    options = vision.FaceLandmarkerOptions(
+        base_options=tasks.BaseOptions(model_asset_path=str(model_path)),
+        output_face_blendshapes=True,
+        output_facial_transformation_matrixes=True,
+        num_faces=max_faces,
+        min_face_detection_confidence=min_confidence,
+        min_face_presence_confidence=min_confidence,
     )
+
+    try:
+        task = vision.FaceLandmarker.create_from_options(options)
+    except (RuntimeError, ValueError, OSError) as error:
+        raise AssetError(f"MediaPipe cannot use {model_path} ({error}). Expected Google's face_landmarker.task; get it again.") from error
+
+    def close(ending: Callable[[], bool] = sys.is_finalizing, close: Callable[[], None] = task.close) -> None:
+        if not ending():  # MediaPipe closes in threads; when the interpreter ends these are gone, and its __del__ would print a traceback
+            close()
+
+    task.close = close
+    return task
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Drops what native code writes to the process's standard error: MediaPipe has no switch for its start-up notes."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    try:
+        os.dup2(nowhere, 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _overlap(a: Face, b: Face) -> float:

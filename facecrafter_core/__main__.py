@@ -1,0 +1,5 @@
+"""python -m facecrafter_core"""
+
+from .cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,91 @@
+"""Writing results: whole or not at all."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+
+from .errors import OutputError
+
+
+def write_whole(path: str | Path, write: Callable[[BinaryIO], Any]) -> Path:
+    """Calls `write` with a temporary file beside `path`, which then takes the place of `path`; what was there stays until then.
+
+    Raises:
+        OutputError: the folder cannot be made or written, or the disk is full. Nothing half-written is left.
+    """
+    path = Path(path)
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; expected the name of a file to write.")
+    temporary = path.with_name(f".{path.name}.part{os.getpid()}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(temporary, "wb") as file:
+            write(file)
+        os.replace(temporary, path)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise OutputError(f"Could not write {path}: {reason}. Nothing was changed there; free some space or choose another place.") from error
+    finally:
+        _remove(temporary)
+    return path
+
+
+def _remove(path: Path) -> None:
+    try:
+        path.unlink(missing_ok=True)
+    except OSError:  # its folder is not there or is a file: then neither is it
+        return
+
+
+def write_picture(path: str | Path, picture: Any) -> Path:
+    """A PIL image or uint8 [H, W, 3] -> PNG, JPEG or WebP, by the file's ending.
+
+    Raises:
+        OutputError: another ending, or see write_whole.
+    """
+    from PIL import Image
+
+    formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
+    kind = formats.get(Path(path).suffix.lower())
+    if kind is None:
+        raise OutputError(f"Expected a picture file ending in {', '.join(formats)}, found {Path(path).name!r}.")
+    image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+    options = {"quality": 95} if kind != "PNG" else {}
+    return write_whole(path, lambda file: image.save(file, format=kind, **options))
+
+
+def write_array(path: str | Path, array: np.ndarray) -> Path:
+    """An array -> .npy.
+
+    Raises:
+        OutputError: see write_whole.
+    """
+    return write_whole(path, lambda file: np.save(file, array, allow_pickle=False))
+
+
+def read_landmarks(path: str | Path) -> np.ndarray:
+    """A .npy written by `facecrafter landmarks` -> float32 [478, 3] in units of the picture (0..1).
+
+    Raises:
+        LandmarkError: not there, not such a file, of another shape, or not finite.
+    """
+    from .errors import LandmarkError
+    from .faces.landmarks import COUNT
+
+    if not Path(path).is_file():
+        raise LandmarkError(f"There is no landmark file at {path}.")
+    try:
+        array = np.load(path, allow_pickle=False)
+    except (ValueError, OSError, EOFError) as error:
+        raise LandmarkError(f"{path} is not a landmark file. Make one with `facecrafter landmarks PHOTO --out FILE.npy`.") from error
+    if not isinstance(array, np.ndarray) or array.shape != (COUNT, 3) or not np.issubdtype(array.dtype, np.floating):
+        found = f"{array.dtype} {list(array.shape)}" if isinstance(array, np.ndarray) else "an archive"
+        raise LandmarkError(f"Expected floats of shape [{COUNT}, 3] in {path}, found {found}.")
+    if not np.isfinite(array).all():
+        raise LandmarkError(f"The landmarks in {path} hold numbers that are not finite. Extract them again.")
+    return array.astype(np.float32)

@@ -1,0 +1,72 @@
+"""Everything between a photo and a new portrait, loaded once: the pipeline, the face landmarker and the identity encoder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .errors import ModelError
+from .faces.align import AlignedFace, align_face
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from .diffusion.pipeline import FaceCrafterPipeline
+
+DEMO_FOLDER = Path(__file__).resolve().parents[1] / "demo"
+
+
+class Studio:
+    """A model folder, ready for photos.
+
+    Args:
+        folder: a FaceCrafter base: the demo's or a full-size one.
+        adapter: adapter file; None takes the folder's own.
+        device: torch device, such as "cpu" or "cuda".
+
+    Raises:
+        ModelError, AdapterError: the folder or the adapter is missing, incomplete or does not fit.
+    """
+
+    def __init__(self, folder: str | Path = DEMO_FOLDER, adapter: str | Path | None = None, device: str = "cpu") -> None:
+        import torch
+
+        from .diffusion.pipeline import FaceCrafterPipeline
+        from .faces.landmarker import FaceLandmarker
+
+        self.folder = Path(folder)
+        try:
+            device_ = torch.device(device)
+            torch.empty(1, device=device_)
+        except (RuntimeError, AssertionError, NotImplementedError) as error:
+            raise ModelError(f"The device {device!r} cannot be used on this machine. Use cpu, or one that torch finds.") from error
+        self.pipe: FaceCrafterPipeline = FaceCrafterPipeline.from_pretrained(self.folder, adapter).to(device_, torch.float32)
+        self.pipe.set_progress_bar_config(disable=True)
+        self.landmarker = FaceLandmarker()
+        self.identity_encoder = self._identity_encoder()
+
+    @property
+    def image_size(self) -> int:
+        return self.pipe.family.image_size
+
+    def _identity_encoder(self) -> Any:
+        from .faces.identity import DemoIdentityEncoder
+
+        if self.pipe.family.name != "demo":
+            raise ModelError(
+                f"This version of FaceCrafter has no identity encoder for the {self.pipe.family.name} family; expected the demo's base."
+            )
+        return DemoIdentityEncoder(self.folder / "identity" / "model.safetensors")
+
+    def identity(self, photos: Sequence[np.ndarray], choose: str | int = "largest") -> Tensor:
+        """Photos of one person, uint8 [H, W, 3] each -> unit vector [D]."""
+        from .faces.identity import encode_identity
+
+        return encode_identity(photos, self.landmarker, self.identity_encoder, choose)
+
+    def driving_face(self, photo: np.ndarray, choose: str | int = "largest") -> AlignedFace:
+        """The square of a photo whose pose and expression are to be copied, with its landmarks."""
+        return align_face(photo, self.landmarker.find_face(photo, choose).landmarks, self.image_size, rotate=False)
