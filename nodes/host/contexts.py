@@ -66,6 +66,20 @@ class Controls:
             and (self.row is None or row_has_emotion(self.row))
         )
 
+    @property
+    def dtype(self) -> None:
+        """ComfyUI asks for this only where our patch has not taken the Controls out of a forward pass: they would be lost without a word.
+
+        Raises:
+            ModelError: there are landmarks or an emotion that the MODEL does not know.
+        """
+        if self.has_landmarks or self.has_emotion:
+            raise ModelError(
+                "This MODEL does not know FaceCrafter's landmarks and emotion: put Apply FaceCrafter between it and the sampler, "
+                "or use the FaceCrafter Sampler."
+            )
+        raise AttributeError("dtype")
+
 
 class ControlsCond(comfy.conds.CONDRegular):
     """Carries Controls (or None) to the model beside the context. Entries of a chunk arrive there as a list, one a cond, in its order."""

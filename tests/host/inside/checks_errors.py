@@ -13,7 +13,7 @@ from facecrafter.facecrafter_core.errors import AdapterError, FaceCrafterError, 
 from facecrafter.nodes import emotion, faces, loaders, sampling
 from facecrafter.nodes.host import adapter, contexts, guidance
 from facecrafter.nodes.pictures import sample_photos, to_image
-from world import conditioning, conditions, crafted, demo, latent
+from world import conditioning, conditions, crafted, demo, latent, plain
 
 
 def refuses(kind, words, function, *args, **kwargs):
@@ -108,6 +108,12 @@ def check_a_conditioning_that_is_not_ours():
         foreign,
         sampling.DEFAULTS,
     )
+
+
+def check_a_model_without_apply_faces_control_that_it_would_lose():
+    refuses(ModelError, ["put Apply FaceCrafter"], plain, demo().model, *conditioning(), latent())
+    identity_only = conditioning(alpha_landmark=0.0, alpha_emotion=0.0)
+    assert torch.isfinite(plain(demo().model, *identity_only, latent())).all()
 
 
 def check_an_identity_of_another_encoder():

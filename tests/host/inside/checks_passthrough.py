@@ -202,3 +202,12 @@ def check_a_model_in_half_precision_takes_the_branches_in_its_type():
     full = crafted(demo().model, *conditioning(), latent())
     assert (on - full).abs().mean() < 0.05 * full.std()
     assert (on - off).abs().max() > 1e-3
+
+
+def check_a_compiled_model_computes_the_same():
+    from comfy_api.torch_helpers import set_torch_compile_wrapper
+
+    compiled = guidance.apply_to_model(demo().model, Guidance())
+    expected = plain(compiled, *conditioning(), latent())
+    set_torch_compile_wrapper(compiled, backend="eager")
+    assert torch.allclose(plain(compiled, *conditioning(), latent()), expected, atol=1e-4)
