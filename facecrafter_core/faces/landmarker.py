@@ -173,6 +173,16 @@ class FaceLandmarker:
         return faces
 
 
+_open: weakref.WeakSet[FaceLandmarker] = weakref.WeakSet()
+
+
+@atexit.register
+def _drop_tasks() -> None:
+    """Left to the interpreter's end, MediaPipe prints a traceback. Registered before MediaPipe's own hook, so it runs after it."""
+    for landmarker in list(_open):
+        landmarker._task = None
+
+
 def _create(model_path: str | Path | None, max_faces: int, min_confidence: float) -> Any:
     try:
         from mediapipe.tasks import python as tasks
