@@ -49,12 +49,20 @@ class Host:
 
 
 def hosts() -> list[Host]:
-    """The installations to test, maybe none."""
+    """The installations to test, maybe none.
+
+    Raises:
+        FileNotFoundError: COMFYUI_PATH names a folder that is no checkout.
+    """
     given = os.environ.get("COMFYUI_PATH")
-    paths = (
-        [Path(p).expanduser() for p in given.split(os.pathsep) if p] if given else [Path.home() / "comfy" / "ComfyUI"]
-    )
-    return [_host(path.resolve()) for path in paths if (path / "main.py").is_file()]
+    if not given:
+        path = Path.home() / "comfy" / "ComfyUI"
+        return [_host(path.resolve())] if (path / "main.py").is_file() else []
+    paths = [Path(p).expanduser() for p in given.split(os.pathsep) if p]
+    wrong = [str(path) for path in paths if not (path / "main.py").is_file()]
+    if wrong:
+        raise FileNotFoundError(f"COMFYUI_PATH names {', '.join(wrong)}: expected ComfyUI checkouts, found no main.py there.")
+    return [_host(path.resolve()) for path in paths]
 
 
 @lru_cache
