@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import argparse
-import faulthandler
 import math
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -34,8 +32,6 @@ EXAMPLES = """examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command. 0: done. 2: the input was wrong, with one sentence on stderr that says how. 130: interrupted."""
     options = _parser().parse_args(arguments)
-    if arguments is None:
-        _hide_native_chatter()
     try:
         options.run(options)
     except FaceCrafterError as error:
@@ -45,17 +41,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("facecrafter: stopped; finished files are whole.", file=sys.stderr)
         return 130
     return 0
-
-
-def _hide_native_chatter() -> None:
-    """MediaPipe's native code writes lines to stderr that no setting stops: only Python keeps the terminal, and crash traces."""
-    if os.environ.get("FACECRAFTER_VERBOSE"):
-        return
-    terminal = os.fdopen(os.dup(2), "w", buffering=1, encoding=sys.stderr.encoding, errors="replace")
-    with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    sys.stderr = terminal
-    faulthandler.enable(terminal)
 
 
 def _hide_loading_messages() -> None:
@@ -208,6 +193,15 @@ def _number(text: str) -> float:
     return number
 
 
+class _Overview(argparse.RawDescriptionHelpFormatter):
+    """One line a command."""
+
+    def _format_action(self, action: argparse.Action) -> str:
+        if isinstance(action, argparse._SubParsersAction):
+            return "".join(f"  {c.dest:12}{c.help}\n" for c in action._get_subactions())
+        return super()._format_action(action)
+
+
 class _Help(argparse.HelpFormatter):
     """Shows defaults where there are any."""
 
@@ -225,7 +219,7 @@ def _parser() -> argparse.ArgumentParser:
         prog="facecrafter",
         description="New portraits of a person from one photo, with pose, expression and emotion set independently.",
         epilog=EXAMPLES,
-        formatter_class=lambda prog: argparse.RawDescriptionHelpFormatter(prog, max_help_position=28),
+        formatter_class=_Overview,
     )
     parser.add_argument("--version", action="version", version=f"facecrafter {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)

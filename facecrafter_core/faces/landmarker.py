@@ -89,7 +89,7 @@ class FaceLandmarker:
         """photo uint8 [H, W, 3], RGB -> its faces, the largest first; an empty list where there is none.
 
         MediaPipe's detector misses faces that fill the picture and faces below about a tenth of it. So a photo without a face found is
-        tried again with a border around it, and then in overlapping tiles of a half and of a quarter of its sides.
+        tried again with a border around it, and then in overlapping tiles of a half, a quarter and an eighth of its sides.
         """
         if not isinstance(photo, np.ndarray) or photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
             found = f"{photo.dtype} {list(photo.shape)}" if isinstance(photo, np.ndarray) else type(photo).__name__
@@ -100,7 +100,7 @@ class FaceLandmarker:
             border = max(reduced.shape[:2]) // 2
             padded = np.pad(reduced, ((border, border), (border, border), (0, 0)), mode="edge")
             faces = self._run(padded, scale, photo.shape[:2], (-border, -border))
-        for parts in (2, 4):
+        for parts in (2, 4, 8):
             if not faces and max(reduced.shape[:2]) >= parts * MIN_TILE:
                 faces = self._run_tiles(reduced, parts, scale, photo.shape[:2])
         return sorted(faces, key=lambda face: face.size, reverse=True)
@@ -171,16 +171,6 @@ class FaceLandmarker:
             blendshapes = np.array([s.score for s in scores], np.float32)
             faces.append(Face(xyz / scale, blendshapes, np.asarray(matrix, np.float32), tuple(photo_size)))
         return faces
-
-
-_open: weakref.WeakSet[FaceLandmarker] = weakref.WeakSet()
-
-
-@atexit.register
-def _drop_tasks() -> None:
-    """Left to the interpreter's end, MediaPipe prints a traceback. Registered before MediaPipe's own hook, so it runs after it."""
-    for landmarker in list(_open):
-        landmarker._task = None
 
 
 def _create(model_path: str | Path | None, max_faces: int, min_confidence: float) -> Any:
