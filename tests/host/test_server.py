@@ -66,6 +66,12 @@ def test_every_input_and_output_has_a_tooltip_and_every_node_a_description(nodes
     assert [name for name in OURS if not nodes[name]["description"]] == []
 
 
+def test_every_node_has_a_help_page(server: Server) -> None:
+    for name in OURS:
+        with server.open(f"/extensions/facecrafter/docs/{name}.md") as answer:
+            assert answer.read().startswith(b"# ")
+
+
 def test_the_templates_are_offered_with_their_thumbnails(server: Server) -> None:
     offered = server.get("/workflow_templates")["facecrafter"]
     assert sorted(offered) == [path.stem for path in WORKFLOWS]
