@@ -42,7 +42,9 @@ def test_a_proxy_follows_the_base_and_scales_with_it(folder):
     assert len(at_rest) == 4
     assert at_rest[0] == pytest.approx(base[2]), "a single number hangs on that vertex"
     assert at_rest[1] == pytest.approx([1.0 + 0.1, 0.5, 0.0]), "three numbers mix three vertices and add an offset"
-    assert proxy.fitting.fit(base * [3, 1, 1])[1] == pytest.approx([3.0 + 0.3, 0.5, 0.0]), "the offset grows with the base"
+    assert proxy.fitting.fit(base * [3, 1, 1])[1] == pytest.approx([3.0 + 0.3, 0.5, 0.0]), (
+        "the offset grows with the base"
+    )
 
 
 def test_a_texture_is_named_by_the_material_and_must_be_there(folder):

@@ -51,7 +51,9 @@ def test_labels_stand_in_the_columns_that_are_named():
     row = dict(zip(COLUMNS, label_row(401, 2, actions, scene), strict=True))
     assert (row["person"], row["index"]) == (401, 2) and row["yaw"] == pytest.approx(scene.yaw)
     assert row["action_jawOpen"] == pytest.approx(actions[ACTIONS.index("jawOpen")])
-    assert sum(row[e] for e in ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")) == pytest.approx(1)
+    assert sum(
+        row[e] for e in ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
+    ) == pytest.approx(1)
 
 
 def test_angles_follow_the_photograph():
@@ -73,7 +75,9 @@ def test_the_camera_frames_the_ffhq_square_up_to_the_jitter(scale, dx, dy):
     from dataclasses import replace
 
     scene = replace(posed(sample_scene(np.random.default_rng(2)), 20.0), scale=scale, dx=dx, dy=dy)
-    points = np.array([[0.35, 7.3, 1.2], [-0.25, 7.25, 1.5], [0.3, 6.5, 1.3], [-0.2, 6.48, 1.5]])  # left, right eye, corners
+    points = np.array(
+        [[0.35, 7.3, 1.2], [-0.25, 7.25, 1.5], [0.3, 6.5, 1.3], [-0.2, 6.48, 1.5]]
+    )  # left, right eye, corners
     _, matrix = camera(points, scene)
     clip = np.c_[points, np.ones(4)] @ matrix.T
     x, y = clip[:, 0] / clip[:, 3] * 0.5 + 0.5, 0.5 - clip[:, 1] / clip[:, 3] * 0.5

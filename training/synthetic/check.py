@@ -44,11 +44,15 @@ def check_folder(folder: Path) -> None:
     """Prints found shares by yaw, and correlations of pose and of scores with our labels."""
     columns = json.loads((folder / "columns.json").read_text())
     names = sorted(p.name.removeprefix("labels_") for p in folder.glob("labels_*.npy"))
-    labels, scores = (np.concatenate([np.load(folder / f"{kind}_{n}") for n in names]) for kind in ("labels", "blendshapes"))
+    labels, scores = (
+        np.concatenate([np.load(folder / f"{kind}_{n}") for n in names]) for kind in ("labels", "blendshapes")
+    )
     label = {name: labels[:, i] for i, name in enumerate(columns)}
     found = np.isfinite(scores[:, 0])
     yaw = np.abs(label["yaw"])
-    print(f"{len(labels)} pictures, found in {found.mean():.1%}; within 45 degrees of yaw {found[yaw <= 45].mean():.1%}")
+    print(
+        f"{len(labels)} pictures, found in {found.mean():.1%}; within 45 degrees of yaw {found[yaw <= 45].mean():.1%}"
+    )
     for low, high in zip(YAW_BINS, YAW_BINS[1:], strict=False):
         inside = (yaw >= low) & (yaw < high)
         print(f"  |yaw| {low:2d} to {high:2d}: {found[inside].sum()} of {inside.sum()}")
@@ -56,7 +60,9 @@ def check_folder(folder: Path) -> None:
     for name in FOLLOWED:
         ours, theirs = label["action_" + name][found], scores[found, BLENDSHAPES.index(name)]
         low, high = theirs[ours < 0.1], theirs[ours > 0.6]
-        print(f"  {name:18s} r = {np.corrcoef(ours, theirs)[0, 1]:+.2f}   {low.mean():.2f} -> {high.mean() if len(high) else np.nan:.2f}")
+        print(
+            f"  {name:18s} r = {np.corrcoef(ours, theirs)[0, 1]:+.2f}   {low.mean():.2f} -> {high.mean() if len(high) else np.nan:.2f}"
+        )
 
 
 def check_fixed(assets: Path, people: int) -> None:
@@ -71,7 +77,7 @@ def check_fixed(assets: Path, people: int) -> None:
 
     renderer, landmarker = Renderer(Assets(assets)), FaceLandmarker(max_faces=1)
     neutral = np.zeros(len(ACTIONS), np.float32)
-    found = {yaw: 0 for yaw in FIXED_YAWS}
+    found = dict.fromkeys(FIXED_YAWS, 0)
     poses, rest, moved = [], [], {name: [] for name in FOLLOWED}
     for number in range(200, 200 + people):
         prepared = renderer.prepare(sample_person(number, renderer.assets.catalogue))
@@ -94,7 +100,9 @@ def check_fixed(assets: Path, people: int) -> None:
     for k, angle in enumerate(("yaw", "pitch", "roll")):
         r = np.corrcoef(ours[near, k], theirs[near, k])[0, 1]
         error = np.abs(ours[near, k] - theirs[near, k])
-        print(f"  {angle:5s} (to 45 degrees) r = {r:.3f}, mean error {error.mean():.1f}, offset {(theirs - ours)[near, k].mean():+.1f} degrees")
+        print(
+            f"  {angle:5s} (to 45 degrees) r = {r:.3f}, mean error {error.mean():.1f}, offset {(theirs - ours)[near, k].mean():+.1f} degrees"
+        )
     print("MediaPipe's score, neutral -> this action at 1:")
     for name in FOLLOWED:
         before = np.mean([scores[BLENDSHAPES.index(name)] for scores in rest])

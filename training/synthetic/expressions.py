@@ -74,11 +74,15 @@ def action_vector(weights: dict[str, float]) -> np.ndarray:
 
 PROTOTYPES_E52 = np.stack([action_vector(EMOTION_ACTIONS[e]) for e in EMOTIONS[1:]])
 """The seven emotions beside neutral as action vectors: float32 [7, 52]."""
-_WEIGHT_52 = np.array([_EVIDENCE.get(a, _EVIDENCE.get(a.removesuffix("Left").removesuffix("Right"), 1.0)) for a in ACTIONS])
+_WEIGHT_52 = np.array(
+    [_EVIDENCE.get(a, _EVIDENCE.get(a.removesuffix("Left").removesuffix("Right"), 1.0)) for a in ACTIONS]
+)
 _GRAM = (PROTOTYPES_E52 * _WEIGHT_52) @ PROTOTYPES_E52.T
 
 
-STRENGTH_52 = np.array([STRENGTH.get(a, STRENGTH.get(a.removesuffix("Left").removesuffix("Right"), 1.0)) for a in ACTIONS], np.float32)
+STRENGTH_52 = np.array(
+    [STRENGTH.get(a, STRENGTH.get(a.removesuffix("Left").removesuffix("Right"), 1.0)) for a in ACTIONS], np.float32
+)
 
 
 def emotion_intensities(actions_52: np.ndarray) -> np.ndarray:
@@ -136,7 +140,11 @@ def sample_actions(rng: np.random.Generator) -> np.ndarray:
         if ACTIONS[a] not in GAZE and ACTIONS[a] != "tongueOut":
             actions[a] += rng.uniform(0.1, 0.7)
             other = ACTIONS[a].replace("Left", "?").replace("Right", "Left").replace("?", "Right")
-            if other in _NUMBER and rng.random() < 0.7 and not ACTIONS[a].startswith(("jaw", "mouthLeft", "mouthRight")):
+            if (
+                other in _NUMBER
+                and rng.random() < 0.7
+                and not ACTIONS[a].startswith(("jaw", "mouthLeft", "mouthRight"))
+            ):
                 actions[_NUMBER[other]] += rng.uniform(0.1, 0.7)
     return _plausible(actions).astype(np.float32)
 

@@ -156,7 +156,10 @@ def _render_block(block: tuple[int, int]) -> dict:
 
     images, labels = array("images", np.uint8, (*shape, 3)), array("labels", np.float32, (count, len(COLUMNS)))
     if landmarker:
-        landmarks, scores = array("landmarks", np.float32, (count, 478, 3)), array("blendshapes", np.float32, (count, 52))
+        landmarks, scores = (
+            array("landmarks", np.float32, (count, 478, 3)),
+            array("blendshapes", np.float32, (count, 52)),
+        )
     masks = array("masks", np.uint8, shape) if task.masks else None
     found = 0
     for row in range(count):
@@ -168,7 +171,9 @@ def _render_block(block: tuple[int, int]) -> dict:
         labels[row] = label_row(number, index, actions, scene)
         if landmarker:
             faces = landmarker.detect(images[row])
-            landmarks[row], scores[row] = (faces[0].landmarks / task.size, faces[0].blendshapes) if faces else (np.nan, np.nan)
+            landmarks[row], scores[row] = (
+                (faces[0].landmarks / task.size, faces[0].blendshapes) if faces else (np.nan, np.nan)
+            )
             found += bool(faces)
             if masks is not None and faces:
                 masks[row] = np.round(face_mask(landmarks[row], task.size) * 255)

@@ -56,7 +56,11 @@ def pack(source: Path, out: Path, anny: Path | None = None, texture_size: int = 
 
 def _read_pieces(source: Path, out: Path, size: int) -> tuple[dict, dict, dict]:
     fittings, meshes, rows = {}, {}, {}
-    files = [f for kind in ("hair", "eyebrows", "eyelashes", "teeth", "tongue") for f in sorted(source.glob(f"{kind}/*/*.mhclo"))]
+    files = [
+        f
+        for kind in ("hair", "eyebrows", "eyelashes", "teeth", "tongue")
+        for f in sorted(source.glob(f"{kind}/*/*.mhclo"))
+    ]
     for path in [*files, source / "eyes" / "high-poly" / "high-poly.mhclo"]:
         name = "eyes" if path.stem == "high-poly" else f"{path.parent.parent.name}/{path.stem}"
         proxy = read_mhclo(path)

@@ -27,7 +27,11 @@ _IRIS = np.array(
     [(0.045, 0.021, 0.010), (0.11, 0.052, 0.022), (0.17, 0.11, 0.045), (0.13, 0.15, 0.075), (0.10, 0.17, 0.27), (0.2, 0.29, 0.36),
      (0.22, 0.24, 0.25)]
 )  # fmt: skip
-_IRIS_SHARE = {"african": (6, 3, 0.2, 0, 0, 0, 0), "asian": (6, 3, 0.2, 0, 0, 0, 0), "caucasian": (2, 3, 2, 1.3, 2, 1.2, 1)}
+_IRIS_SHARE = {
+    "african": (6, 3, 0.2, 0, 0, 0, 0),
+    "asian": (6, 3, 0.2, 0, 0, 0, 0),
+    "caucasian": (2, 3, 2, 1.3, 2, 1.2, 1),
+}
 MALE_HAIR = ("hair/short01", "hair/short03", "hair/short04")
 FEMALE_HAIR = ("hair/braid01", "hair/long01", "hair/ponytail01")
 _HAIR_STYLE_SHARE = {"hair/short03": 0.12, "hair/braid01": 0.7}  # both have a fringe over one eye
@@ -143,7 +147,9 @@ def _rgb(color: np.ndarray) -> tuple[float, float, float]:
     return float(color[0]), float(color[1]), float(color[2])
 
 
-def _shape(male: float, old: float, ancestry: np.ndarray, targets: tuple[str, ...], rng: np.random.Generator) -> dict[str, float]:
+def _shape(
+    male: float, old: float, ancestry: np.ndarray, targets: tuple[str, ...], rng: np.random.Generator
+) -> dict[str, float]:
     known = set(targets)
     weights: dict[str, float] = {}
 
@@ -167,7 +173,9 @@ def _shape(male: float, old: float, ancestry: np.ndarray, targets: tuple[str, ..
         part, size = stem.split("/")[0], rng.normal()
         if stem in ("mouth/mouth-trans", "head/head-trans", "nose/nose-trans", "neck/neck-trans"):
             continue
-        spread = {"mouth": 0.22, "asym": 0.22, "eyes": 0.24, "ears": 0.24, "cheek": 0.26, "eyebrows": 0.24}.get(part, 0.28)
+        spread = {"mouth": 0.22, "asym": 0.22, "eyes": 0.24, "ears": 0.24, "cheek": 0.26, "eyebrows": 0.24}.get(
+            part, 0.28
+        )
         size = min(abs(size) * spread * (0.4 if "trans" in stem else 1.0), 0.9) * np.sign(size)
         name = names[int(rng.integers(len(names)))] if len(names) > 2 else names[0] if size < 0 else names[-1]
         add(name, abs(size))
@@ -198,7 +206,12 @@ def _skins(male: float, old: float, leading: str, catalogue: Catalogue, rng: np.
         s, a, r = catalogue.skins[name]
         order = ("young", "middleage", "old")
         same = (r == "african") == (leading == "african")
-        return 3.0 * (s != sex) + abs(order.index(a) - order.index(age)) + (2.5 if leading == "african" else 4.0) * (not same) + rng.random()
+        return (
+            3.0 * (s != sex)
+            + abs(order.index(a) - order.index(age))
+            + (2.5 if leading == "african" else 4.0) * (not same)
+            + rng.random()
+        )
 
     ranked = sorted(sorted(catalogue.skins), key=score)
     return ranked[0], ranked[1]
@@ -225,7 +238,9 @@ def _dyed(natural: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return 0.5 * natural + rng.uniform(0.01, 0.2, 3)
 
 
-def _hair_style(male: float, old: float, catalogue: Catalogue, rng: np.random.Generator) -> tuple[str | None, float, float]:
+def _hair_style(
+    male: float, old: float, catalogue: Catalogue, rng: np.random.Generator
+) -> tuple[str | None, float, float]:
     have = catalogue.pieces["hair"]
     long, short = ([h for h in names if h in have] for names in (FEMALE_HAIR, MALE_HAIR))
     if male > 0.5:

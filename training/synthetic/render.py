@@ -13,13 +13,13 @@ from PIL import Image
 from . import shaders
 from .assets import Assets, Piece
 from .background import backdrop
+from .buffers import MeshBuffers, look, orthographic, unit, vertex_normals
 from .expressions import ACTIONS, STRENGTH_52
 from .people import Person, shape
 from .scene import Scene, camera, head_rotation
 
 PIVOT = np.array([0.0, 6.15, 0.35], np.float32)  # where the head turns on the neck, decimetres
 SHADOW_SIZE = 512
-_WORN = ("eyes", "teeth", "tongue/tongue01", "brows", "lashes", "hair")
 
 
 @dataclass
@@ -63,14 +63,20 @@ class Renderer:
         corners = c.buffer(np.array([-1, -1, 1, -1, -1, 1, 1, 1], np.float32).tobytes())
         self.screen = c.vertex_array(self.develop_program, [(corners, "2f", "corner")])
         self.textures: dict[str, moderngl.Texture] = {}
-        self.meshes: dict[str, _Mesh] = {}
+        self.meshes: dict[str, MeshBuffers] = {}
         self.body_triangles = assets.corner_vertex[assets.triangles]
         self.prepared: Prepared | None = None
 
     def prepare(self, person: Person) -> Prepared:
         """Shapes the person and uploads what does not change between pictures."""
         vertices, a = shape(person, self.assets), self.assets
-        names = {"eyes": "eyes", "teeth": person.teeth, "tongue": "tongue/tongue01", "brows": person.brows, "lashes": person.lashes}
+        names = {
+            "eyes": "eyes",
+            "teeth": person.teeth,
+            "tongue": "tongue/tongue01",
+            "brows": person.brows,
+            "lashes": person.lashes,
+        }
         if person.hair:
             names["hair"] = person.hair
         pieces = {slot: a.pieces[name] for slot, name in names.items()}
@@ -124,7 +130,9 @@ class Renderer:
     @staticmethod
     def _rotations(scene: Scene) -> tuple[np.ndarray, np.ndarray]:
         share = scene.torso
-        return head_rotation(scene.yaw, scene.pitch, scene.roll), head_rotation(scene.yaw * share, 0.0, scene.roll * share * 0.4)
+        return head_rotation(scene.yaw, scene.pitch, scene.roll), head_rotation(
+            scene.yaw * share, 0.0, scene.roll * share * 0.4
+        )
 
     def _frame_points(self, vertices: np.ndarray, head: np.ndarray) -> np.ndarray:
         """Left eye, right eye, left and right mouth corner after the head's turn: [4, 3]."""
@@ -137,7 +145,7 @@ class Renderer:
 
     def _draw_shadows(self, prepared: Prepared, scene: Scene, rotations: tuple[np.ndarray, np.ndarray]) -> None:
         middle = (np.array([0, 7.0, 0.5], np.float32) - PIVOT) @ rotations[0].T + PIVOT
-        self.light_matrix = _orthographic(2.7, 0.1, 14.0) @ _look(middle + scene.key.direction * 7, middle)
+        self.light_matrix = orthographic(2.7, 0.1, 14.0) @ look(middle + scene.key.direction * 7, middle)
         self.shadow_target.use()
         self.shadow_target.clear(depth=1.0)
         self.context.enable_only(moderngl.DEPTH_TEST)
@@ -151,7 +159,13 @@ class Renderer:
             self.meshes[name].shadow.render()
 
     def _draw_scene(
-        self, prepared: Prepared, scene: Scene, rotations: tuple, eye: np.ndarray, matrix: np.ndarray, actions_52: np.ndarray
+        self,
+        prepared: Prepared,
+        scene: Scene,
+        rotations: tuple,
+        eye: np.ndarray,
+        matrix: np.ndarray,
+        actions_52: np.ndarray,
     ) -> None:
         c, person, pieces = self.context, prepared.person, prepared.pieces
         self.scene_target.use()
@@ -160,7 +174,16 @@ class Renderer:
         self.shadow_map.use(2)
         for program in self.programs.values():
             self._set_common(program, scene, rotations)
-            _set(program, eye=eye, sky=scene.sky, ground=scene.ground, texel=1.0 / SHADOW_SIZE, shadows=2, image=0, image_2=1)
+            _set(
+                program,
+                eye=eye,
+                sky=scene.sky,
+                ground=scene.ground,
+                texel=1.0 / SHADOW_SIZE,
+                shadows=2,
+                image=0,
+                image_2=1,
+            )
             _set(program, mouth=self._mouth(prepared), translucent=0, camera=matrix)
             for name in ("key", "fill", "rim"):
                 light = getattr(scene, name)
@@ -201,14 +224,21 @@ class Renderer:
         self._texture(texture).use(0)
         _set(program, rigid=0.0 if slot == "hair" else 1.0, cloth=0.0)
         if slot == "eyes":
-            _set(program, tint=person.iris, window=_unit(scene.key.direction * 0.5 + np.array([0.25, 0.65, 1.0])))
+            _set(program, tint=person.iris, window=unit(scene.key.direction * 0.5 + np.array([0.25, 0.65, 1.0])))
         elif slot in ("teeth", "tongue"):
             _set(program, tint=person.teeth_tint if slot == "teeth" else (0.75, 0.38, 0.36))
         else:
             tint = {"brows": person.brow_color, "lashes": (0.012, 0.01, 0.009), "hair": person.hair_color}[slot]
             density = {"brows": person.brow_density, "lashes": person.lash_density, "hair": 1.0}[slot]
             cut = self._hair_cut(person) if slot == "hair" else -9.0
-            _set(program, tint=tint, gray=max(piece.brightness, 0.01), density=density, cut=cut, gloss=1.0 if slot == "hair" else 0.0)
+            _set(
+                program,
+                tint=tint,
+                gray=max(piece.brightness, 0.01),
+                density=density,
+                cut=cut,
+                gloss=1.0 if slot == "hair" else 0.0,
+            )
         self.meshes[piece.name].draw.render()
 
     def _photograph(self, scene: Scene, metering: float) -> np.ndarray:
@@ -227,7 +257,9 @@ class Renderer:
         picture = raw.reshape(self.size, self.size, 3)[::-1]
         if scene.noise:
             rng = np.random.default_rng(scene.background)
-            grain = rng.standard_normal((self.size, self.size, 1), np.float32) + 0.4 * rng.standard_normal(picture.shape, np.float32)
+            grain = rng.standard_normal((self.size, self.size, 1), np.float32) + 0.4 * rng.standard_normal(
+                picture.shape, np.float32
+            )
             picture = (picture + grain * (255 * scene.noise)).clip(0, 255).astype(np.uint8)
         picture = np.ascontiguousarray(picture)
         if scene.jpeg:
@@ -263,46 +295,30 @@ class Renderer:
             self.textures[name] = texture
         return self.textures[name]
 
-    def _piece_mesh(self, slot: str, piece: Piece) -> _Mesh:
+    def _piece_mesh(self, slot: str, piece: Piece) -> MeshBuffers:
         kind = {"eyes": "eyes", "teeth": "mouth", "tongue": "mouth"}.get(slot, "hair")
         return self._mesh(piece.name, piece.corner_vertex, piece.uv, piece.triangles, kind)
 
-    def _mesh(self, name: str, corner_vertex: np.ndarray, uv: np.ndarray, triangles: np.ndarray, kind: str) -> _Mesh:
+    def _mesh(
+        self, name: str, corner_vertex: np.ndarray, uv: np.ndarray, triangles: np.ndarray, kind: str
+    ) -> MeshBuffers:
         if name not in self.meshes:
-            self.meshes[name] = _Mesh(self.context, len(corner_vertex), uv, triangles, self.programs[kind], self.shadow_program)
+            self.meshes[name] = MeshBuffers(
+                self.context, len(corner_vertex), uv, triangles, self.programs[kind], self.shadow_program
+            )
         return self.meshes[name]
 
 
-_OPENING = ("jawOpen", "mouthSmile", "mouthUpperUp", "mouthLowerDown", "mouthStretch", "mouthFunnel", "mouthShrug", "jawForward")
-
-
-class _Mesh:
-    """Buffers of one mesh: surface (position, normal) written often, rest positions once a person, uv and triangles once."""
-
-    def __init__(self, context, count: int, uv: np.ndarray, triangles: np.ndarray, program, shadow_program) -> None:
-        self.surface = context.buffer(reserve=count * 24, dynamic=True)
-        self.rest = context.buffer(reserve=count * 12, dynamic=True)
-        uv_buffer = context.buffer(np.ascontiguousarray(uv, np.float32).tobytes())
-        index = context.buffer(np.ascontiguousarray(triangles, np.int32).tobytes())
-        content = [(self.surface, "3f 3f", "position", "normal"), (uv_buffer, "2f", "uv"), (self.rest, "3f", "rest")]
-        self.draw = context.vertex_array(program, content, index, skip_errors=True)
-        self.shadow = context.vertex_array(shadow_program, content, index, skip_errors=True)
-
-    def set_surface(self, position: np.ndarray, normal: np.ndarray) -> None:
-        self.surface.write(np.concatenate([position, normal], 1, dtype=np.float32))
-
-    def set_rest(self, rest: np.ndarray) -> None:
-        self.rest.write(np.ascontiguousarray(rest, np.float32))
-
-
-def vertex_normals(vertices: np.ndarray, triangles: np.ndarray) -> np.ndarray:
-    """Area-weighted unit normals: float32 [V, 3]."""
-    a, b, c = (vertices[triangles[:, k]] for k in range(3))
-    u, v = b - a, c - a
-    face = np.stack([u[:, 1] * v[:, 2] - u[:, 2] * v[:, 1], u[:, 2] * v[:, 0] - u[:, 0] * v[:, 2], u[:, 0] * v[:, 1] - u[:, 1] * v[:, 0]], 1)
-    corner = triangles.ravel(order="F")
-    sums = np.stack([np.bincount(corner, np.tile(face[:, k], 3), len(vertices)) for k in range(3)], 1).astype(np.float32)
-    return sums / (np.sqrt((sums * sums).sum(1, keepdims=True)) + 1e-9)
+_OPENING = (
+    "jawOpen",
+    "mouthSmile",
+    "mouthUpperUp",
+    "mouthLowerDown",
+    "mouthStretch",
+    "mouthFunnel",
+    "mouthShrug",
+    "jawForward",
+)
 
 
 def _context() -> moderngl.Context:
@@ -327,25 +343,10 @@ def _set(program: moderngl.Program, **values: object) -> None:
 
 def _metering(tone: tuple[float, float, float], scene: Scene) -> float:
     """A camera's exposure makes up for most of the light's strength and for part of the skin's lightness."""
-    light = 0.75 * scene.key.color[1] * max(0.3, float(scene.key.direction[2])) + 0.8 * scene.sky[1] + 0.3 * scene.fill.color[1]
+    light = (
+        0.75 * scene.key.color[1] * max(0.3, float(scene.key.direction[2]))
+        + 0.8 * scene.sky[1]
+        + 0.3 * scene.fill.color[1]
+    )
     skin = 0.3 * tone[0] + 0.6 * tone[1] + 0.1 * tone[2]
     return float((1.08 / light) ** 0.85 * (0.34 / skin) ** 0.33)
-
-
-def _unit(vector: np.ndarray) -> np.ndarray:
-    return vector / np.linalg.norm(vector)
-
-
-def _look(eye: np.ndarray, at: np.ndarray) -> np.ndarray:
-    forward = _unit(at - eye)
-    right = _unit(np.cross(forward, np.array([0.0, 1.0, 0.02])))
-    matrix = np.eye(4, dtype=np.float32)
-    matrix[:3, :3] = np.stack([right, np.cross(right, forward), -forward])
-    matrix[:3, 3] = -matrix[:3, :3] @ eye
-    return matrix
-
-
-def _orthographic(half: float, near: float, far: float) -> np.ndarray:
-    matrix = np.diag([1 / half, 1 / half, -2 / (far - near), 1.0]).astype(np.float32)
-    matrix[2, 3] = -(far + near) / (far - near)
-    return matrix

@@ -119,10 +119,16 @@ def _lights(rng: np.random.Generator) -> tuple[Light, Light, Light, np.ndarray, 
     elevation = float(np.clip(rng.normal() * 0.2 + (0.5, 0.25, 0.8, 0.75, 0.45)[kind], -0.1, 1.15))
     key = Light(_towards(np.clip(azimuth, -1.5, 1.5), elevation), np.array([1 + warmth, 1.0, 1 - warmth]) * strength)
     cool = -0.5 * warmth + 0.03 * rng.normal()
-    fill = Light(_towards(-side * rng.uniform(0.4, 1.3), 0.1), np.array([1 + cool, 1, 1 - cool]) * strength * rng.uniform(0.05, 0.35))
+    fill = Light(
+        _towards(-side * rng.uniform(0.4, 1.3), 0.1),
+        np.array([1 + cool, 1, 1 - cool]) * strength * rng.uniform(0.05, 0.35),
+    )
     rim_strength = strength * rng.uniform(0.3, 1.3) if rng.random() < 0.4 else 0.0
     rim_warmth = 0.1 * rng.normal()
-    rim = Light(_towards(rng.choice([-1, 1]) * rng.uniform(1.9, 2.7), 0.4), np.array([1 + rim_warmth, 1, 1 - rim_warmth]) * rim_strength)
+    rim = Light(
+        _towards(rng.choice([-1, 1]) * rng.uniform(1.9, 2.7), 0.4),
+        np.array([1 + rim_warmth, 1, 1 - rim_warmth]) * rim_strength,
+    )
     sky = np.array([1 + cool, 1.0, 1 - cool]) * ambient
     ground = np.array([1 + 0.06 * rng.normal(), 1.0, 1 - 0.08 * abs(rng.normal())]) * ambient * rng.uniform(0.35, 0.8)
     return key, fill, rim, sky, ground

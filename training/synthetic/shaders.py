@@ -13,11 +13,14 @@ float above_collar(vec3 r) {
 }
 """
 
-VERTEX = """#version 330
+VERTEX = (
+    """#version 330
 in vec3 position; in vec3 normal; in vec2 uv; in vec3 rest;
 uniform mat4 camera, light_camera; uniform mat3 head, torso; uniform vec3 pivot; uniform float rigid, cloth;
 out vec3 P, N, R; out vec2 T; out vec4 L;
-""" + _COLLAR + """
+"""
+    + _COLLAR
+    + """
 void main() {
   vec3 p = position + normal * cloth * 0.045 * smoothstep(0.02, -0.03, above_collar(rest));
   float w = rigid > 0.5 ? 1.0 : smoothstep(5.3, 6.05, rest.y);
@@ -25,6 +28,7 @@ void main() {
   P = p; N = mix(torso * normal, head * normal, w); T = uv; R = rest;
   L = light_camera * vec4(p, 1); gl_Position = camera * vec4(p, 1);
 }"""
+)
 
 _LIGHT = """#version 330
 in vec3 P, N, R; in vec2 T; in vec4 L; out vec4 color;
@@ -50,7 +54,10 @@ float glint(vec3 n, vec3 l, vec3 v, float power) {
 }
 """
 
-SKIN = _LIGHT + _COLLAR + """
+SKIN = (
+    _LIGHT
+    + _COLLAR
+    + """
 uniform float mix_2, contrast, beard, freckles, blush, oil; uniform vec3 mean, mean_2, tone, lip, hair_tint, shirt, shirt_2;
 uniform int pattern; uniform vec3 mouth, eyes, cheek_left, scalp_tint; uniform float stubble;
 vec3 cloth_color() {
@@ -98,8 +105,11 @@ void main() {
   }
   color = vec4(r, 1);
 }"""
+)
 
-EYES = _LIGHT + """
+EYES = (
+    _LIGHT
+    + """
 uniform vec3 window;
 void main() {
   vec4 c = texture(image, T); vec3 n = normalize(N), v = normalize(eye - P);
@@ -116,8 +126,11 @@ void main() {
   if (translucent == 1) { float s = clamp(max(shine.r, max(shine.g, shine.b)), 0.0, 1.0); color = vec4(shine / max(s, 0.01), s); }
   else color = vec4(albedo * light + shine, 1);
 }"""
+)
 
-MOUTH = _LIGHT + """
+MOUTH = (
+    _LIGHT
+    + """
 uniform vec3 mouth;
 void main() {
   if (abs(R.y - mouth.y) > 0.3) discard;  // gums must not show through the cheeks of a wide smile
@@ -127,8 +140,11 @@ void main() {
   vec3 wet = key_color * shade * glint(n, key, v, 60.0) * 0.06;
   color = vec4((linear(c.rgb) * tint * light + wet) * mix(0.2, 1.0, deep), 1);
 }"""
+)
 
-HAIR = _LIGHT + """
+HAIR = (
+    _LIGHT
+    + """
 uniform float gray, density, cut, gloss; uniform mat3 head;
 void main() {
   vec4 c = texture(image, T); c.a *= density; vec3 n = normalize(N), v = normalize(eye - P);
@@ -144,6 +160,7 @@ void main() {
   vec3 shine = gloss * tone_ * ((0.35 * albedo + 0.035) * sheen * shade * key_color * smoothstep(-0.1, 0.5, d) + (0.04 + albedo) * 0.5 * pow(1.0 - abs(dot(n, v)), 3.0) * rim_color);
   color = vec4(albedo * light + shine, translucent == 0 ? 1.0 : c.a);
 }"""
+)
 
 SHADOW_VERTEX = VERTEX.replace("gl_Position = camera * vec4(p, 1)", "gl_Position = L")
 SHADOW_FRAGMENT = """#version 330

@@ -1,7 +1,7 @@
 """A contact sheet of rendered people, for looking.
 
-    python -m training.synthetic.sheet --assets ASSETS --out sheet.png --first 1000 --people 8 --images-per-person 8
-    python -m training.synthetic.sheet --assets ASSETS --out actions.png --first 7 --actions
+python -m training.synthetic.sheet --assets ASSETS --out sheet.png --first 1000 --people 8 --images-per-person 8
+python -m training.synthetic.sheet --assets ASSETS --out actions.png --first 7 --actions
 """
 
 from __future__ import annotations
