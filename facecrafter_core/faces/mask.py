@@ -21,7 +21,7 @@ def face_mask(landmarks: np.ndarray, size: int) -> np.ndarray:
     import cv2
 
     points = np.asarray(landmarks, np.float32)
-    if points.ndim != 2 or points.shape[0] != groups.COUNT or not np.isfinite(points).all():
+    if points.ndim != 2 or points.shape[0] != groups.COUNT or points.shape[1] not in (2, 3) or not np.isfinite(points).all():
         raise LandmarkError(f"Expected finite landmarks of shape [478, 3], found shape {list(points.shape)}.")
     oval = np.round((points[list(groups.FACE_OVAL), :2].clip(-4, 5) * size - 0.5) * 16).astype(np.int32)
     mask = np.zeros((size, size), np.uint8)
