@@ -94,6 +94,10 @@ class FaceLandmarker:
         if not isinstance(photo, np.ndarray) or photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
             found = f"{photo.dtype} {list(photo.shape)}" if isinstance(photo, np.ndarray) else type(photo).__name__
             raise PhotoError(f"Expected a photo as uint8 [H, W, 3], found {found}. Use facecrafter_core.faces.photo.load_photo.")
+        with self._lock:
+            if self._task is None:
+                with _quiet():
+                    self._task = _create(*self._arguments)
         reduced, scale = _reduce(photo)
         faces = self._run(reduced, scale, photo.shape[:2])
         if not faces:
@@ -156,13 +160,10 @@ class FaceLandmarker:
 
     def _run(self, photo: np.ndarray, scale: float, photo_size: tuple[int, int], offset: tuple[int, int] = (0, 0)) -> list[Face]:
         """MediaPipe on a piece of the reduced photo whose upper left corner is at `offset` (x, y) of it."""
+        import mediapipe as mp
+
         height, width = photo.shape[:2]
         with self._lock:
-            if self._task is None:
-                with _quiet():
-                    self._task = _create(*self._arguments)
-            import mediapipe as mp
-
             found = self._task.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(photo)))
         faces = []
         for points, scores, matrix in zip(found.face_landmarks, found.face_blendshapes, found.facial_transformation_matrixes, strict=True):
@@ -178,11 +179,7 @@ def _create(model_path: str | Path | None, max_faces: int, min_confidence: float
         from mediapipe.tasks import python as tasks
         from mediapipe.tasks.python import vision
     except (ImportError, OSError) as error:
-        raise AssetError(
-            f"MediaPipe cannot be loaded ({error}). Run `pip install -r requirements.txt`; on a Linux server without a desktop also "
-            "`apt-get install libgl1 libegl1 libgles2 libglib2.0-0`."
-        ) from error
-
+        raise _cannot_load(error) from error
     if model_path is None:
         from ..assets import find_asset
 
@@ -195,10 +192,11 @@ def _create(model_path: str | Path | None, max_faces: int, min_confidence: float
         min_face_detection_confidence=min_confidence,
         min_face_presence_confidence=min_confidence,
     )
-
     try:
         task = vision.FaceLandmarker.create_from_options(options)
     except (RuntimeError, ValueError, OSError) as error:
+        if ".so" in str(error):
+            raise _cannot_load(error) from error
         raise AssetError(f"MediaPipe cannot use {model_path} ({error}). Expected Google's face_landmarker.task; get it again.") from error
 
     def close(ending: Callable[[], bool] = sys.is_finalizing, close: Callable[[], None] = task.close) -> None:
@@ -207,6 +205,14 @@ def _create(model_path: str | Path | None, max_faces: int, min_confidence: float
 
     task.close = close
     return task
+
+
+def _cannot_load(error: Exception) -> AssetError:
+    """The package, or a system library that MediaPipe or OpenCV needs, is not there."""
+    return AssetError(
+        f"MediaPipe cannot be loaded ({error}). Run `pip install -r requirements.txt`; on a Linux server without a desktop also "
+        "`sudo apt install libgl1 libegl1 libgles2 libglib2.0-0`."
+    )
 
 
 @contextlib.contextmanager
