@@ -85,11 +85,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", type=Path, required=True, help="folder with vae/ and identity/")
+    parser.add_argument("--parts", nargs="+", choices=("drawings", "latents"), default=("drawings", "latents"))
     parser.add_argument("--processes", type=int, default=2)
     args = parser.parse_args()
 
-    faces = load_faces(args.data)
-    draw_all(faces.landmarks, args.data / "drawings.npy", args.processes)
+    faces = load_faces(args.data, images="latents" in args.parts)
+    if "drawings" in args.parts:  # these need landmarks only, so they can be made while the networks train
+        draw_all(faces.landmarks, args.data / "drawings.npy", args.processes)
+    if "latents" not in args.parts:
+        return
     latents, identities = encode_all(faces, args.models, World())
     np.save(args.data / "latents.npy", latents)
     np.save(args.data / "identities.npy", identities)

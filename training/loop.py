@@ -38,6 +38,14 @@ class World:
         """bf16 arithmetic on a GPU; master weights stay fp32."""
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
 
+    def agree(self, value: float) -> float:
+        """The first process's value, in all processes."""
+        if self.size == 1:
+            return value
+        shared = torch.tensor([value], dtype=torch.float64, device=self.device)
+        torch.distributed.broadcast(shared, 0)
+        return shared.item()
+
     def close(self) -> None:
         if self.size > 1:
             torch.distributed.destroy_process_group()

@@ -1,14 +1,17 @@
-"""Trains the demo's landmark and emotion modules with their key and value projections, on the frozen base.
+"""Trains the demo's landmark and emotion modules with their key and value projections: on the frozen base, or together with it.
 
     python -m training.train_control --data faces --out runs/demo
+    python -m training.train_control --data faces --out runs/demo --train-base --shares 0.4 0.15 0.2 --minutes 5
 
 One simple stage: in each batch a part of the rows has landmarks, a part emotion, a part both (the switches of Sec. 3.2); each branch is
-computed on its own rows only. The paper's two stages are separate scripts.
+computed on its own rows only. The paper's two stages are separate scripts. With --train-base, the base starts from nothing and trains in
+the same steps; the rows that are left over have the identity alone, and every tenth identity is dropped.
 """
 
 from __future__ import annotations
 
 import argparse
+import time
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +23,8 @@ from transformers import CLIPTextModel
 from facecrafter_core.control.adapter import FaceCrafterAdapter, save_adapter
 from facecrafter_core.control.branches import branch_inputs
 from facecrafter_core.control.config import DEMO as DEMO_CONTROL
-from facecrafter_core.diffusion.families import DEMO, new_scheduler
-from facecrafter_core.diffusion.identity_tokens import encode_identity_tokens
+from facecrafter_core.diffusion.families import DEMO, new_scheduler, new_text_encoder, new_unet
+from facecrafter_core.diffusion.identity_tokens import encode_identity_tokens, encode_no_identity
 from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
 from facecrafter_core.diffusion.processors import install_branches
 from facecrafter_core.faces.emotion import EMOTIONS, Emotion
@@ -34,14 +37,14 @@ EMOTION_COLUMNS = ["valence", "arousal", *EMOTIONS]
 
 
 class Controlled(nn.Module):
-    """The frozen base with an adapter in training.
+    """The base with an adapter in training.
 
     The rows of a batch with landmarks and those with emotion are slices: each branch is computed on its own.
     """
 
-    def __init__(self, unet: nn.Module, adapter: FaceCrafterAdapter, compile_unet: bool = False) -> None:
+    def __init__(self, unet: nn.Module, text_encoder: nn.Module, adapter: FaceCrafterAdapter, compile_unet: bool = False) -> None:
         super().__init__()
-        self.unet, self.adapter = unet.requires_grad_(False), adapter
+        self.unet, self.text_encoder, self.adapter = unet, text_encoder, adapter
         self.predict = torch.compile(self._predict) if compile_unet else self._predict
 
     def _predict(
@@ -57,8 +60,21 @@ class Controlled(nn.Module):
         branches = [list(layer) for layer in zip(*per_branch, strict=True)] or None
         return self.unet(noisy, timesteps, context, cross_attention_kwargs={"branches": branches}, return_dict=False)[0]
 
-    def forward(self, *args: Tensor, rows: tuple[slice, slice]) -> Tensor:
-        return self.predict(*args, rows)
+    def forward(
+        self,
+        noisy: Tensor,
+        timesteps: Tensor,
+        identities: Tensor,
+        keep_identity: Tensor,
+        drawings: Tensor,
+        emotions: Tensor,
+        rows: tuple[slice, slice],
+    ) -> Tensor:
+        """Prediction for noisy latents [B, 4, h, w]; drawings and emotions are those of their rows."""
+        context = encode_identity_tokens(self.text_encoder, DEMO, identities)
+        none = encode_no_identity(self.text_encoder, DEMO, len(identities))
+        context = torch.where(keep_identity[:, None, None], context, none)
+        return self.predict(noisy, timesteps, context, drawings, emotions, rows)
 
 
 def main() -> None:
@@ -70,6 +86,8 @@ def main() -> None:
     parser.add_argument("--shares", type=float, nargs=3, default=(0.5, 0.25, 0.25), help="rows with landmarks, with both, with emotion")
     parser.add_argument("--learning-rate", type=float, default=1e-3)
     parser.add_argument("--timestep-power", type=float, default=0.75, help="below 1: more of the noisy timesteps")
+    parser.add_argument("--train-base", action="store_true", help="a new base, trained together with the adapter")
+    parser.add_argument("--minutes", type=float, help="choose the number of steps so that training takes this long")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--report-every", type=int, default=1000)
     args = parser.parse_args()
@@ -84,18 +102,21 @@ def main() -> None:
     latents, identities, drawings = (t.to(world.device) for t in (train.latents, train.identities, train.drawings))
     train_emotions = emotions[is_train].to(world.device)
 
-    unet = UNet2DConditionModel.from_pretrained(args.out / "unet").to(world.device, memory_format=torch.channels_last)
-    install_branches(unet)
-    text_encoder = CLIPTextModel.from_pretrained(args.out / "text_encoder").to(world.device).requires_grad_(False)
-    adapter = FaceCrafterAdapter(DEMO_CONTROL).to(world.device)
-    model = Controlled(unet, adapter, args.compile)
-    parameters = list(adapter.parameters())
+    if args.train_base:
+        unet, text_encoder = new_unet(DEMO), new_text_encoder(DEMO)
+    else:
+        unet = UNet2DConditionModel.from_pretrained(args.out / "unet").requires_grad_(False)
+        text_encoder = CLIPTextModel.from_pretrained(args.out / "text_encoder").requires_grad_(False)
+    install_branches(unet.to(memory_format=torch.channels_last))
+    model = Controlled(unet, text_encoder, FaceCrafterAdapter(DEMO_CONTROL), args.compile).to(world.device)
+    adapter = model.adapter
+    parameters = [p for p in model.parameters() if p.requires_grad]
     optimizer = torch.optim.AdamW(parameters, args.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=world.device.type == "cuda")
     average = Average(parameters, 0.998)
     noising = Noising(new_scheduler(DEMO), world.device)
     path, start = args.out / "checkpoints/control.pt", 0
     if state := load_checkpoint(path):
-        adapter.load_state_dict(state["adapter"])
+        model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
         average.mean = [m.to(world.device) for m in state["average"]]
         start = state["step"]
@@ -103,12 +124,17 @@ def main() -> None:
 
     both = round(args.batch * args.shares[1])
     lmk_only = round(args.batch * args.shares[0])
-    rows = (slice(0, lmk_only + both), slice(lmk_only, args.batch))
+    emo_only = round(args.batch * args.shares[2])
+    rows = (slice(0, lmk_only + both), slice(lmk_only, lmk_only + both + emo_only))
     trained = world.wrap(model)
-    report = Report(world, model, text_encoder, faces.take(is_held_out), everything.take(is_held_out), noising, args.out)
+    report = Report(world, model, faces.take(is_held_out), everything.take(is_held_out), noising, args.out)
     progress = Progress(args.steps, args.batch * world.size, 100, quiet=world.rank > 0)
     pair = torch.from_numpy(partners(person, np.random.default_rng(start))).to(world.device)
-    for step in range(start, args.steps):
+    began, step = time.perf_counter(), start - 1
+    while (step := step + 1) < args.steps:
+        if args.minutes and step == start + 60:
+            seconds = world.agree(time.perf_counter() - began) / 60
+            args.steps = progress.steps = start + round(args.minutes * 60 / seconds)
         if step % 200 == 0:
             pair = torch.from_numpy(partners(person, np.random.default_rng(step))).to(world.device)
         for group in optimizer.param_groups:
@@ -117,23 +143,26 @@ def main() -> None:
         clean = latents[which].float()
         timesteps = draw_timesteps(args.batch, world.device, args.timestep_power)
         noisy, target = noising(clean, torch.randn_like(clean), timesteps)
+        keep = torch.rand(args.batch, device=world.device) > (0.1 if args.train_base else 0.0)
         with world.autocast():
-            with torch.no_grad():
-                context = encode_identity_tokens(text_encoder, DEMO, identities[pair[which]])
-            found = trained(noisy, timesteps, context, drawings[which[rows[0]]], train_emotions[which[rows[1]]], rows=rows)
+            found = trained(noisy, timesteps, identities[pair[which]], keep, drawings[which[rows[0]]], train_emotions[which[rows[1]]], rows)
         error = (found.float() - target).square().mean((1, 2, 3))
         optimizer.zero_grad(set_to_none=True)
         error.mean().backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         average.update(step)
-        progress.add(step, lmk=error[:lmk_only].mean(), both=error[lmk_only : lmk_only + both].mean(), emo=error[lmk_only + both :].mean())
+        progress.add(step, lmk=error[:lmk_only].mean(), both=error[lmk_only : lmk_only + both].mean(), emo=error[lmk_only + both : lmk_only + both + emo_only].mean())
         if ((step + 1) % args.report_every == 0 or step + 1 == args.steps) and world.rank == 0:
             average.swap()
             report(step + 1)
+            if args.train_base:
+                unet.save_pretrained(args.out / "unet")
+                text_encoder.save_pretrained(args.out / "text_encoder")
+                new_scheduler(DEMO).save_pretrained(args.out / "scheduler")
             save_adapter(adapter, args.out / "adapter.safetensors", torch.float16, stage="simple", license="apache-2.0")
             average.swap()
-            state = {"adapter": adapter.state_dict(), "optimizer": optimizer.state_dict(), "average": average.mean, "step": step + 1}
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average.mean, "step": step + 1}
             save_checkpoint(path, **state)
     world.close()
 
@@ -145,14 +174,13 @@ class Report:
         self,
         world: World,
         model: Controlled,
-        text_encoder: nn.Module,
         faces: Faces,
         held_out: Features,
         noising: Noising,
         out: Path,
     ) -> None:
         device = world.device
-        self.world, self.model, self.text_encoder, self.noising, self.out = world, model, text_encoder, noising, out
+        self.world, self.model, self.noising, self.out = world, model, noising, out
         self.clean = held_out.latents[:256].to(device).float()
         person, emotions = faces.person, faces.table(EMOTION_COLUMNS)
         self.drawings, self.emotions = held_out.drawings[:256].to(device), emotions[:256].to(device)
@@ -170,7 +198,7 @@ class Report:
             drawings = self.drawings if "LMK" in condition else self.drawings[no]
             emotions = self.emotions if "EMO" in condition else self.emotions[no]
             with self.world.autocast():
-                context = encode_identity_tokens(self.text_encoder, DEMO, self.identities)
+                context = encode_identity_tokens(self.model.text_encoder, DEMO, self.identities)
                 return self.model._predict(noisy, timesteps, context, drawings, emotions, (everything, everything)).float()
 
         conditions = ["ID", "ID + LMK", "ID + EMO", "ID + LMK + EMO"]
@@ -178,7 +206,7 @@ class Report:
         save_sheet(self.sheet(), self.out / f"sheets/control_{step:06d}.jpg")
 
     def sheet(self) -> list[list[np.ndarray]]:
-        pipe = FaceCrafterPipeline(self.model.unet, self.vae, self.text_encoder, new_scheduler(DEMO), self.model.adapter)
+        pipe = FaceCrafterPipeline(self.model.unet, self.vae, self.model.text_encoder, new_scheduler(DEMO), self.model.adapter)
         pipe.set_progress_bar_config(disable=True)
         identity, landmarks = self.held_out.identities[self.references], self.landmarks[self.targets]
         conditions = [{}, {"landmarks": landmarks}]
