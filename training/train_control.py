@@ -114,7 +114,7 @@ def main() -> None:
     optimizer = torch.optim.AdamW(parameters, args.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=world.device.type == "cuda")
     average = Average(parameters, 0.998)
     noising = Noising(new_scheduler(DEMO), world.device)
-    path, start = args.out / "checkpoints/control.pt", 0
+    path, start = args.out / f"checkpoints/control{'_with_base' if args.train_base else ''}.pt", 0
     if state := load_checkpoint(path):
         model.load_state_dict(state["model"])
         optimizer.load_state_dict(state["optimizer"])
@@ -132,8 +132,10 @@ def main() -> None:
     pair = torch.from_numpy(partners(person, np.random.default_rng(start))).to(world.device)
     began, step = time.perf_counter(), start - 1
     while (step := step + 1) < args.steps:
+        if args.minutes and step == start + 20:  # past the slow first steps
+            began = time.perf_counter()
         if args.minutes and step == start + 60:
-            seconds = world.agree(time.perf_counter() - began) / 60
+            seconds = world.agree(time.perf_counter() - began) / 40
             args.steps = progress.steps = start + round(args.minutes * 60 / seconds)
         if step % 200 == 0:
             pair = torch.from_numpy(partners(person, np.random.default_rng(step))).to(world.device)

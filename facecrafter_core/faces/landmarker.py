@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -83,7 +85,6 @@ class FaceLandmarker:
     def __init__(self, model_path: str | Path | None = None, max_faces: int = 10, min_confidence: float = 0.5) -> None:
         self._arguments = (model_path, max_faces, min_confidence)
         self._task: Any = None
-        self._lock = threading.Lock()
 
     def detect(self, photo: np.ndarray) -> list[Face]:
         """photo uint8 [H, W, 3], RGB -> its faces, the largest first; an empty list where there is none.
@@ -94,10 +95,7 @@ class FaceLandmarker:
         if not isinstance(photo, np.ndarray) or photo.ndim != 3 or photo.shape[2] != 3 or photo.dtype != np.uint8 or not photo.size:
             found = f"{photo.dtype} {list(photo.shape)}" if isinstance(photo, np.ndarray) else type(photo).__name__
             raise PhotoError(f"Expected a photo as uint8 [H, W, 3], found {found}. Use facecrafter_core.faces.photo.load_photo.")
-        with self._lock:
-            if self._task is None:
-                with _quiet():
-                    self._task = _create(*self._arguments)
+        self._start()
         reduced, scale = _reduce(photo)
         faces = self._run(reduced, scale, photo.shape[:2])
         if not faces:
@@ -140,6 +138,14 @@ class FaceLandmarker:
             raise NoFaceError(f"The face is only {face.size:.0f} pixels large, at least {MIN_FACE} are needed. Use a photo with more detail.")
         return face
 
+    def _start(self) -> None:
+        from ..assets import find_asset
+
+        with _one_at_a_time:
+            if self._task is None:
+                model_path, max_faces, min_confidence = self._arguments
+                self._task = _task(str(model_path or find_asset("face_landmarker")), max_faces, min_confidence)
+
     def _run_tiles(self, photo: np.ndarray, parts: int, scale: float, photo_size: tuple[int, int]) -> list[Face]:
         """Square tiles, half overlapping, with a side of the photo's longer one by `parts`; a face seen in several is kept once."""
         height, width = photo.shape[:2]
@@ -163,7 +169,7 @@ class FaceLandmarker:
         import mediapipe as mp
 
         height, width = photo.shape[:2]
-        with self._lock:
+        with _one_at_a_time:
             found = self._task.detect(mp.Image(image_format=mp.ImageFormat.SRGB, data=np.ascontiguousarray(photo)))
         faces = []
         for points, scores, matrix in zip(found.face_landmarks, found.face_blendshapes, found.facial_transformation_matrixes, strict=True):
@@ -174,18 +180,24 @@ class FaceLandmarker:
         return faces
 
 
-def _create(model_path: str | Path | None, max_faces: int, min_confidence: float) -> Any:
+_one_at_a_time = threading.Lock()
+
+
+@cache
+def _task(model_path: str, max_faces: int, min_confidence: float) -> Any:
+    """MediaPipe's object, one a process for the same arguments.
+
+    It is never collected: its close() waits for a thread, which hangs in a garbage collection, and at the interpreter's end, where that
+    thread is gone, prints a traceback.
+    """
     try:
-        from mediapipe.tasks import python as tasks
-        from mediapipe.tasks.python import vision
+        with _quiet():
+            from mediapipe.tasks import python as tasks
+            from mediapipe.tasks.python import vision
     except (ImportError, OSError) as error:
         raise _cannot_load(error) from error
-    if model_path is None:
-        from ..assets import find_asset
-
-        model_path = find_asset("face_landmarker")
     options = vision.FaceLandmarkerOptions(
-        base_options=tasks.BaseOptions(model_asset_path=str(model_path)),
+        base_options=tasks.BaseOptions(model_asset_path=model_path),
         output_face_blendshapes=True,
         output_facial_transformation_matrixes=True,
         num_faces=max_faces,
@@ -193,18 +205,19 @@ def _create(model_path: str | Path | None, max_faces: int, min_confidence: float
         min_face_presence_confidence=min_confidence,
     )
     try:
-        task = vision.FaceLandmarker.create_from_options(options)
+        with _quiet():
+            task = vision.FaceLandmarker.create_from_options(options)
     except (RuntimeError, ValueError, OSError) as error:
         if ".so" in str(error):
             raise _cannot_load(error) from error
         raise AssetError(f"MediaPipe cannot use {model_path} ({error}). Expected Google's face_landmarker.task; get it again.") from error
 
-    def close(ending: Callable[[], bool] = sys.is_finalizing, close: Callable[[], None] = task.close) -> None:
-        if not ending():  # MediaPipe closes in threads; when the interpreter ends these are gone, and its __del__ would print a traceback
-            close()
-
-    task.close = close
+    atexit.register(setattr, task, "close", _nothing)
     return task
+
+
+def _nothing() -> None:
+    """The process frees what is left."""
 
 
 def _cannot_load(error: Exception) -> AssetError:

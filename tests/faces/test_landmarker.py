@@ -13,7 +13,7 @@ def test_a_face_has_478_points_52_scores_and_a_head_matrix(face):
     assert face.landmarks.shape == (478, 3) and face.blendshapes.shape == (52,) and face.head_matrix.shape == (4, 4)
     x0, y0, x1, y1 = face.box
     assert 150 < x0 < x1 < 300 and 50 < y0 < y1 < 200  # where the astronaut's face is
-    assert 0 <= face.blendshapes.min() and face.blendshapes.max() <= 1
+    assert face.blendshapes.min() >= 0 and face.blendshapes.max() <= 1
 
 
 def test_a_tight_crop_is_found_with_a_border(face, astronaut, landmarker):
