@@ -1,0 +1,162 @@
+"""The command line as a user sees it: what it writes, what it prints, and one sentence with exit code 2 for a mistake."""
+
+import errno
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from facecrafter_core.cli import main
+from facecrafter_core.errors import OutputError
+from facecrafter_core.files import write_picture, write_whole
+from facecrafter_core.studio import DEMO_FOLDER
+
+SAMPLES = sorted((DEMO_FOLDER / "samples").glob("*.jpg"))
+
+
+@pytest.fixture(scope="session")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An untrained model folder of the demo's shape, with the sample portraits."""
+    from training import export_demo
+
+    folder = tmp_path_factory.mktemp("model")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "argv", ["export_demo", "--untrained", "--out", str(folder)])
+        export_demo.main()
+    shutil.copytree(DEMO_FOLDER / "samples", folder / "samples")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def photo() -> str:
+    return str(SAMPLES[0])
+
+
+def fails(capsys: pytest.CaptureFixture, *arguments: object) -> str:
+    """Runs a command that must fail with code 2 and one line on stderr, and gives that line."""
+    assert main([str(a) for a in arguments]) == 2
+    said = capsys.readouterr().err.strip().splitlines()[-1]
+    assert said.startswith("facecrafter: ") and "Traceback" not in said
+    return said
+
+
+def files(folder: Path) -> list[str]:
+    return sorted(p.name for p in folder.rglob("*") if p.is_file())
+
+
+def test_help_is_quick_and_names_all_commands():
+    start = time.perf_counter()
+    result = subprocess.run([sys.executable, "-m", "facecrafter_core", "--help"], capture_output=True, text=True)
+    assert result.returncode == 0 and time.perf_counter() - start < 2
+    assert all(command in result.stdout for command in ("demo", "generate", "landmarks", "inspect"))
+
+
+def test_the_help_loads_no_heavy_package():
+    code = "import sys; from facecrafter_core.cli import _parser; _parser().format_help(); print({'torch', 'cv2', 'numpy', 'PIL'} & set(sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+
+
+def test_the_demo_writes_a_contact_sheet_and_the_single_pictures(model, photo, tmp_path, capsys):
+    assert main(["demo", "--photo", photo, "--model", str(model), "--out", str(tmp_path), "--steps", "1"]) == 0
+    width, height = Image.open(tmp_path / "demo.png").size
+    assert width > 3 * 256 and height > 3 * 256
+    assert len(files(tmp_path / "demo")) == 9
+    assert f"Wrote {tmp_path / 'demo.png'}" in capsys.readouterr().out
+
+
+def test_generate_makes_as_many_pictures_as_asked_for(model, photo, tmp_path):
+    arguments = ["generate", photo, "--driving", str(SAMPLES[3]), "--emotion", "happy:0.7", "--model", str(model), "--steps", "1"]
+    assert main([*arguments, "--count", "2", "--seed", "5", "--out", str(tmp_path / "a.png")]) == 0
+    assert files(tmp_path) == ["a_5.png", "a_6.png"]
+    assert main([*arguments, "--seed", "6", "--out", str(tmp_path / "b.png")]) == 0
+    again, first = (np.asarray(Image.open(tmp_path / name)).astype(int) for name in ("b.png", "a_6.png"))
+    assert again.shape == (256, 256, 3) and np.abs(again - first).max() <= 1  # the seed decides, whatever the batch is
+
+
+def test_landmarks_written_are_landmarks_read(model, photo, tmp_path, capsys):
+    assert main(["landmarks", str(SAMPLES[3]), "--out", str(tmp_path / "l.npy"), "--size", "256"]) == 0
+    assert np.load(tmp_path / "l.npy").shape == (478, 3) and Image.open(tmp_path / "l.png").size == (256, 256)
+    assert "yaw" in capsys.readouterr().out
+    common = ["generate", photo, "--model", str(model), "--steps", "1"]
+    assert main([*common, "--landmarks", str(tmp_path / "l.npy"), "--out", str(tmp_path / "from_file.png")]) == 0
+    assert main([*common, "--driving", str(SAMPLES[3]), "--out", str(tmp_path / "from_photo.png")]) == 0
+    np.testing.assert_array_equal(*(np.asarray(Image.open(tmp_path / f"from_{n}.png")) for n in ("file", "photo")))
+
+
+def test_inspect_tells_the_size_and_the_family(model, capsys):
+    assert main(["inspect", str(model / "adapter.safetensors")]) == 0
+    said = capsys.readouterr().out
+    assert "parameters" in said and "demo" in said and "neutral, happy, sad" in said
+
+
+def test_wrong_photos_are_said_in_one_sentence(model, tmp_path, capsys):
+    blank = tmp_path / "blank.png"
+    Image.new("RGB", (300, 200), "grey").save(blank)
+    text = tmp_path / "text.jpg"
+    text.write_text("hello")
+    out = tmp_path / "out" / "x.png"
+    for photo, words in ((blank, "No face"), (text, "not a picture"), (tmp_path / "none.png", "There is no photo"), (tmp_path, "is a folder")):
+        assert words in fails(capsys, "generate", photo, "--model", model, "--out", out)
+    assert not out.parent.exists()
+
+
+def test_wrong_emotions_are_said_before_anything_is_loaded(photo, capsys):
+    for arguments, words in (
+        (["--emotion", "joy"], "Expected an emotion out of"),
+        (["--emotion", "happy:2"], "intensity from 0 to 1"),
+        (["--emotion", "happy:much"], "NAME:INTENSITY"),
+        (["--valence", "0.5"], "together"),
+        (["--valence", "2", "--arousal", "0"], "from -1 to 1"),
+        (["--emotion", "sad", "--valence", "0", "--arousal", "0"], "either"),
+    ):
+        assert words in fails(capsys, "generate", photo, "--model", "nowhere", *arguments)
+
+
+def test_wrong_files_are_said_in_one_sentence(model, photo, tmp_path, capsys):
+    text = tmp_path / "adapter.safetensors"
+    text.write_text("not an adapter")
+    truncated = tmp_path / "truncated.safetensors"
+    truncated.write_bytes((model / "adapter.safetensors").read_bytes()[:5000])
+    np.save(tmp_path / "points.npy", np.zeros((68, 2)))
+    assert "not a whole safetensors file" in fails(capsys, "inspect", text)
+    assert "not a whole safetensors file" in fails(capsys, "inspect", truncated)
+    assert "no FaceCrafter adapter" in fails(capsys, "inspect", model / "unet" / "diffusion_pytorch_model.safetensors")
+    assert "no adapter file" in fails(capsys, "inspect", tmp_path / "gone.safetensors")
+    assert "not a landmark file" in fails(capsys, "generate", photo, "--model", model, "--landmarks", text)
+    assert "[478, 3]" in fails(capsys, "generate", photo, "--model", model, "--landmarks", tmp_path / "points.npy")
+    assert "not a FaceCrafter base" in fails(capsys, "generate", photo, "--model", tmp_path)
+    assert "device" in fails(capsys, "generate", photo, "--model", model, "--device", "abacus")
+
+
+def test_the_output_must_be_a_picture_file(model, photo, tmp_path, capsys):
+    assert "ending in .png" in fails(capsys, "generate", photo, "--model", model, "--steps", 1, "--out", tmp_path / "x.txt")
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    assert "Could not write" in fails(capsys, "landmarks", photo, "--out", in_the_way / "x.npy")
+
+
+@pytest.mark.parametrize("arguments", [["--steps", "0"], ["--count", "-1"], ["--seed", "x"], ["--mode", "sum"], ["--face", "left"], ["--weight-identity", "nan"]])
+def test_numbers_out_of_range_show_the_usage(photo, arguments, capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["generate", photo, *arguments])
+    assert stopped.value.code == 2 and arguments[0] in capsys.readouterr().err
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_half_written(tmp_path):
+    path = tmp_path / "kept.txt"
+    path.write_text("before")
+
+    def fill(file):
+        file.write(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with pytest.raises(OutputError, match="No space left on device"):
+        write_whole(path, fill)
+    assert path.read_text() == "before" and files(tmp_path) == ["kept.txt"]
+    write_picture(tmp_path / "next.png", np.zeros((8, 8, 3), np.uint8))
+    assert files(tmp_path) == ["kept.txt", "next.png"]
