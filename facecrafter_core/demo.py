@@ -16,8 +16,8 @@ from .studio import DEMO_FOLDER, Studio
 if TYPE_CHECKING:
     from PIL import Image
 
-SECOND_FACE = "samples/portrait_4.jpg"
-"""Under the demo folder: whose pose and expression the demo copies unless another photo is given."""
+SECOND_FACE = DEMO_FOLDER / "samples" / "portrait_4.jpg"
+"""Whose pose and expression the demo copies unless another photo is given: a rendered person's."""
 
 SHOWN_EMOTIONS = ("happy", "sad", "surprise")
 
@@ -55,12 +55,12 @@ def run_demo(
 
     start = time.perf_counter()
     person = load_photo(photo) if photo else astronaut()
-    other = load_photo(driving or folder / SECOND_FACE)
+    other = load_photo(driving or SECOND_FACE)
     studio = Studio(folder)
     identity = studio.identity([person])
     face = studio.driving_face(other)
     shown = studio.driving_face(person)
-    print(f"Photo: {photo or 'the astronaut of scikit-image'}. Second face: {driving or folder.name + '/' + SECOND_FACE}.")
+    print(f"Photo: {photo or 'the astronaut of scikit-image'}. Second face: {driving or SECOND_FACE.name + ' of the demo'}.")
     print(f"Loaded the model and read both faces in {time.perf_counter() - start:.1f} s.")
 
     emotions = {name: Emotion.preset(name) for name in SHOWN_EMOTIONS}
