@@ -66,10 +66,11 @@ def run_generate(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from .faces.photo import load_photo
-    from .files import read_landmarks, write_picture
+    from .files import check_place, read_landmarks, write_picture
     from .studio import DEMO_FOLDER, Studio
 
     _hide_loading_messages()
+    check_place(options.out)
     photos = [load_photo(path) for path in options.photo]
     driving = load_photo(options.driving) if options.driving else None
     landmarks = read_landmarks(options.landmarks) if options.landmarks else None
@@ -77,7 +78,7 @@ def run_generate(options: argparse.Namespace) -> None:
     identity = studio.identity(photos, options.face)
     if driving is not None:
         landmarks = studio.driving_face(driving, options.driving_face).landmarks
-    with tqdm(total=options.steps, desc="Painting", unit="step", leave=False) as bar:
+    with tqdm(total=options.steps, desc="Painting", unit="step", leave=False, disable=None) as bar:
         pictures = studio.pipe(
             identity,
             landmarks,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import PhotoError
-from .files import write_picture
+from .files import check_place, write_picture
 from .studio import DEMO_FOLDER, Studio
 
 if TYPE_CHECKING:
@@ -53,6 +53,7 @@ def run_demo(
     from .faces.emotion import Emotion
     from .faces.photo import load_photo
 
+    check_place(out / "demo.png")
     start = time.perf_counter()
     person = load_photo(photo) if photo else astronaut()
     other = load_photo(driving or SECOND_FACE)
@@ -72,7 +73,7 @@ def run_demo(
     ]
     start = time.perf_counter()
     made = []
-    with tqdm(total=len(wanted) * steps, desc="Painting", unit="step", leave=False) as bar:
+    with tqdm(total=len(wanted) * steps, desc="Painting", unit="step", leave=False, disable=None) as bar:
         for name, caption, landmarks, emotion in wanted:
             pictures = studio.pipe(
                 identity, landmarks, emotion, guidance=Guidance(), steps=steps, seed=seed, output_type="np", callback=lambda *_: bar.update()

@@ -42,6 +42,21 @@ def _remove(path: Path) -> None:
         return
 
 
+def check_place(path: str | Path) -> None:
+    """Before long work: can a picture be written to `path`? Writes nothing.
+
+    Raises:
+        OutputError: another ending than write_picture's, a folder, or a place in which nothing can be made.
+    """
+    _format(path)
+    path = Path(path)
+    if path.is_dir():
+        raise OutputError(f"{path} is a folder; expected the name of a file to write.")
+    nearest = next(parent for parent in path.absolute().parents if parent.exists())
+    if not nearest.is_dir() or not os.access(nearest, os.W_OK):
+        raise OutputError(f"Could not write {path}: {nearest} is no folder in which you may write. Choose another place.")
+
+
 def write_picture(path: str | Path, picture: Any) -> Path:
     """A PIL image or uint8 [H, W, 3] -> PNG, JPEG or WebP, by the file's ending.
 
@@ -50,13 +65,18 @@ def write_picture(path: str | Path, picture: Any) -> Path:
     """
     from PIL import Image
 
+    kind = _format(path)
+    image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
+    options = {"quality": 95} if kind != "PNG" else {}
+    return write_whole(path, lambda file: image.save(file, format=kind, **options))
+
+
+def _format(path: str | Path) -> str:
     formats = {".png": "PNG", ".jpg": "JPEG", ".jpeg": "JPEG", ".webp": "WEBP"}
     kind = formats.get(Path(path).suffix.lower())
     if kind is None:
         raise OutputError(f"Expected a picture file ending in {', '.join(formats)}, found {Path(path).name!r}.")
-    image = Image.fromarray(picture) if isinstance(picture, np.ndarray) else picture
-    options = {"quality": 95} if kind != "PNG" else {}
-    return write_whole(path, lambda file: image.save(file, format=kind, **options))
+    return kind
 
 
 def write_array(path: str | Path, array: np.ndarray) -> Path:

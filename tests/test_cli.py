@@ -133,6 +133,17 @@ def test_wrong_files_are_said_in_one_sentence(model, photo, tmp_path, capsys):
     assert "device" in fails(capsys, "generate", photo, "--model", model, "--device", "abacus")
 
 
+def test_a_place_that_cannot_be_written_is_said_before_anything_is_loaded(photo, tmp_path, capsys):
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    folder = tmp_path / "folder.png"
+    folder.mkdir()
+    assert "ending in .png" in fails(capsys, "generate", photo, "--model", "nowhere", "--out", tmp_path / "x.txt")
+    assert "is a folder" in fails(capsys, "generate", photo, "--model", "nowhere", "--out", folder)
+    assert "no folder in which you may write" in fails(capsys, "generate", photo, "--model", "nowhere", "--out", in_the_way / "x.png")
+    assert "no folder in which you may write" in fails(capsys, "demo", "--model", "nowhere", "--out", in_the_way)
+
+
 def test_the_output_must_be_a_picture_file(model, photo, tmp_path, capsys):
     assert "ending in .png" in fails(capsys, "generate", photo, "--model", model, "--steps", 1, "--out", tmp_path / "x.txt")
     in_the_way = tmp_path / "file"
