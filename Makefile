@@ -9,6 +9,9 @@ BIN := $(VENV)/bin
 # An upper bound, so that a new release cannot break a fresh install. Elsewhere (ComfyUI) the torch that is there is used.
 TORCH := torch>=2.4,<2.14
 
+# Torch's threads would spin while they wait, and slow everything down many times where another program uses a core.
+export OMP_WAIT_POLICY ?= passive
+
 .PHONY: demo test lint clean
 
 demo: $(VENV)/.demo

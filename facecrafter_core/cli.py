@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -32,6 +33,7 @@ EXAMPLES = """examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command. 0: done. 2: the input was wrong, with one sentence on stderr that says how. 130: interrupted."""
     options = _parser().parse_args(arguments)
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's threads spin otherwise: many times slower where another program runs
     try:
         options.run(options)
     except FaceCrafterError as error:
