@@ -94,5 +94,5 @@ def emotion_chart(vector: np.ndarray, size: int = 256) -> np.ndarray:
         a, b = side * (0.03 + i * 0.118), side * (0.03 + i * 0.118 + 0.095)
         draw.rectangle((a, bottom - room, b, bottom), fill=(40, 40, 46))
         draw.rectangle((a, bottom - room * float(share), b, bottom), fill=(110, 170, 255))
-        draw.text(((a + b) / 2, bottom + 2 * scale), name[:4], font=font, fill=(200, 200, 208), anchor="mt")
+        draw.text(((a + b) / 2, bottom + side * 0.045), name[:4], font=font, fill=(200, 200, 208), anchor="ms")
     return np.asarray(picture.resize((size, size), Image.Resampling.LANCZOS))
