@@ -52,6 +52,7 @@ class FaceCrafterPipeline(DiffusionPipeline):
         if missing:
             raise ModelError(f"{folder} is not a FaceCrafter base: expected folders unet, vae, text_encoder, scheduler, missing {missing}.")
         pipe = super().from_pretrained(str(folder), **kwargs)
+        pipe.text_encoder.to(pipe.unet.dtype)  # transformers keeps the type of the file
         path = Path(adapter) if adapter else folder / "adapter.safetensors"
         if adapter or path.is_file():
             pipe.set_adapter(load_adapter(path))
