@@ -148,13 +148,12 @@ def main() -> None:
         optimizer.step()
         average.update(step)
         progress.add(step, loss=loss)
-        if (step + 1) % args.report_every == 0 or step + 1 == args.steps:
-            if world.rank == 0:
-                average.swap()
-                report(step + 1)
-                average.swap()
-                state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average.mean, "step": step + 1}
-                save_checkpoint(path, **state)
+        if ((step + 1) % args.report_every == 0 or step + 1 == args.steps) and world.rank == 0:
+            average.swap()
+            report(step + 1)
+            average.swap()
+            state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average.mean, "step": step + 1}
+            save_checkpoint(path, **state)
     if world.rank == 0:
         average.swap()
         model.unet.float().to(memory_format=torch.contiguous_format).save_pretrained(args.out / "unet")
