@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .diffusion.families import DEMO_FOLDER
 from .errors import ModelError
 from .faces.align import AlignedFace, align_face
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .diffusion.pipeline import FaceCrafterPipeline
-
-DEMO_FOLDER = Path(__file__).resolve().parents[1] / "demo"
 
 
 class Studio:

@@ -53,8 +53,15 @@ def main() -> None:
 def save_parts(unet: object, vae: object, text_encoder: object, out: Path) -> None:
     unet.half().save_pretrained(out / "unet")
     vae.half().save_pretrained(out / "vae")
+    _drop_setting(out / "vae/config.json", "block_out_channels")  # diffusers writes it but does not read it
     text_encoder.half().save_pretrained(out / "text_encoder")
     new_scheduler(DEMO).save_pretrained(out / "scheduler")
+
+
+def _drop_setting(path: Path, name: str) -> None:
+    settings = json.loads(path.read_text())
+    settings.pop(name, None)
+    path.write_text(json.dumps(settings, indent=2) + "\n")
 
 
 def export(models: Path, out: Path) -> None:

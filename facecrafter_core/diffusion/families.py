@@ -7,7 +7,11 @@ topology, narrower, and is trained by the scripts in training/ on rendered peopl
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
+
+DEMO_FOLDER = Path(__file__).resolve().parents[2] / "demo"
+"""The demo model, as it comes with the repository."""
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,11 @@ from ..control.adapter import FaceCrafterAdapter, load_adapter
 from ..control.branches import BranchInput, branch_inputs, repeat_rows
 from ..errors import ModelError
 from ..faces.emotion import Emotion
-from .families import Family, family_of
+from .families import DEMO_FOLDER, Family, family_of
 from .guidance import ROWS, Guidance, combine, guidance_coefficients, row_has_emotion, row_has_landmarks
 from .identity_tokens import encode_identity_tokens, encode_no_identity
 from .processors import install_branches
 
-DEMO_FOLDER = Path(__file__).resolve().parents[2] / "demo"
 StepCallback = Callable[[int, int, Tensor], None]
 
 

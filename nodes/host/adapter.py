@@ -16,11 +16,10 @@ import folder_paths
 from ...facecrafter_core.assets import add_search_folder
 from ...facecrafter_core.control.adapter import load_adapter
 from ...facecrafter_core.control.config import ControlConfig
-from ...facecrafter_core.diffusion.families import FAMILIES, Family
+from ...facecrafter_core.diffusion.families import DEMO_FOLDER, FAMILIES, Family
 from ...facecrafter_core.errors import AdapterError, ModelError
 
 FOLDER = "facecrafter"
-DEMO_FOLDER = Path(__file__).resolve().parents[2] / "demo"
 DEMO_CHOICE = "demo (comes with FaceCrafter)"
 KEPT_IN_MEMORY = 2
 
