@@ -53,14 +53,15 @@ def main() -> None:
 def save_parts(unet: object, vae: object, text_encoder: object, out: Path) -> None:
     unet.half().save_pretrained(out / "unet")
     vae.half().save_pretrained(out / "vae")
-    _drop_setting(out / "vae/config.json", "block_out_channels")  # diffusers writes it but does not read it
+    for part in ("unet", "vae"):
+        _drop_settings(out / part / "config.json", "_name_or_path", "block_out_channels" if part == "vae" else "")
     text_encoder.half().save_pretrained(out / "text_encoder")
     new_scheduler(DEMO).save_pretrained(out / "scheduler")
 
 
-def _drop_setting(path: Path, name: str) -> None:
-    settings = json.loads(path.read_text())
-    settings.pop(name, None)
+def _drop_settings(path: Path, *names: str) -> None:
+    """Takes out what diffusers writes but does not need: the folder of the run, and for AutoencoderTiny its unused widths."""
+    settings = {name: value for name, value in json.loads(path.read_text()).items() if name not in names}
     path.write_text(json.dumps(settings, indent=2) + "\n")
 
 
