@@ -66,6 +66,7 @@ class Average:
         self.decay = decay
         self.mean = [p.detach().clone() for p in self.parameters]
 
+    @torch.no_grad()
     def update(self, step: int) -> None:
         torch._foreach_lerp_(self.mean, self.parameters, 1 - min(self.decay, (1 + step) / (10 + step)))
 

@@ -108,6 +108,7 @@ def test_average_forgets_the_start_and_swaps_back():
     parameter.data.fill_(1.0)
     for step in range(200):
         average.update(step)
+    assert not average.mean[0].requires_grad, "an average that keeps a graph cannot be resumed from a checkpoint"
     average.swap()
     assert parameter.item() == pytest.approx(1.0, abs=1e-3)
     parameter.data.fill_(5.0)
