@@ -104,16 +104,18 @@ class Progress:
         self.steps, self.images, self.every, self.quiet = steps, images_per_step, every, quiet
         self.start, self.first = time.perf_counter(), None
         self.sums: dict[str, Tensor] = {}
+        self.count = 0  # steps in the sums
 
     def add(self, step: int, **values: Tensor) -> None:
         """Values stay on the device until a line is printed."""
         if self.first is None:
             self.first, self.start = step, time.perf_counter()
+        self.count += 1
         for name, value in values.items():
             self.sums[name] = self.sums.get(name, 0) + value.detach()
         if (step + 1) % self.every == 0 or step + 1 == self.steps:
             done = max(1, step - self.first)
-            numbers = {name: float(value) / self.every for name, value in self.sums.items()}
+            numbers = {name: float(value) / self.count for name, value in self.sums.items()}
             seconds = time.perf_counter() - self.start
             left = seconds / done * (self.steps - step - 1)
             losses = "  ".join(f"{name} {number:.4f}" for name, number in numbers.items())
@@ -121,7 +123,7 @@ class Progress:
                 print(f"step {step + 1}/{self.steps}  {losses}  {done * self.images / seconds:.0f} img/s  {left:.0f} s left", flush=True)
             if not all(np.isfinite(n) for n in numbers.values()):
                 raise SystemExit(f"The loss is not finite at step {step + 1}: {numbers}. Lower --learning-rate and resume.")
-            self.sums = {}
+            self.sums, self.count = {}, 0
 
 
 def save_sheet(rows: list[list[np.ndarray]], path: Path) -> None:

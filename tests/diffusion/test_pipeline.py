@@ -74,7 +74,7 @@ def test_an_interval_drops_rows_step_by_step(pipe, identity, landmarks, monkeypa
     forward = pipe.unet.forward
     monkeypatch.setattr(pipe.unet, "forward", lambda x, *a, **k: (seen.append(len(x)), forward(x, *a, **k))[1])
     latents(pipe, identity, landmarks, HAPPY, guidance=Guidance(emotion_interval=(1.0, 100.0)), steps=4)
-    assert seen == [4, 4, 3, 3] or sorted(seen, reverse=True) == seen and seen[0] == 4 and seen[-1] == 3
+    assert seen == [4, 4, 4, 3], "only the last of the four steps (sigma 14.6, 4.1, 1.6, 0.7) is below the interval"
 
 
 def test_static_keys_and_values_are_projected_once_a_run(pipe, identity, landmarks, monkeypatch):

@@ -138,6 +138,14 @@ def test_a_loss_that_is_not_finite_stops_the_run():
         progress.add(0, loss=torch.tensor(float("nan")))
 
 
+def test_a_log_line_is_the_mean_of_its_own_steps(capsys: pytest.CaptureFixture):
+    progress = Progress(3, 1, 2)
+    for step, loss in enumerate((1.0, 3.0, 7.0)):
+        progress.add(step, loss=torch.tensor(loss))
+    first, last = capsys.readouterr().out.splitlines()
+    assert "loss 2.0000" in first and "loss 7.0000" in last
+
+
 def test_the_margin_makes_the_own_class_harder():
     torch.manual_seed(0)
     vectors, centres, target = torch.randn(4, 8), torch.randn(3, 8), torch.tensor([0, 1, 2, 0])
