@@ -26,6 +26,7 @@ class World:
             torch.set_float32_matmul_precision("high")
             torch.backends.cudnn.benchmark = True
         if self.size > 1:
+            torch._dynamo.config.optimize_ddp = False  # one compiled graph; a small network's gradients are averaged in no time
             torch.distributed.init_process_group("nccl" if cuda else "gloo")
 
     def wrap(self, module: nn.Module) -> nn.Module:

@@ -18,10 +18,10 @@ from training.loop import Average, Progress, World, learning_rate, save_sheet
 
 
 def picture_loss(found: Tensor, expected: Tensor) -> Tensor:
-    """L1 of the pictures and of their gradients, over four scales."""
+    """L1 of the pictures and of their gradients, over four scales; even areas, so colours, count more at the coarse ones."""
     loss = torch.zeros((), device=found.device)
-    for _ in range(4):
-        loss = loss + l1_loss(found, expected)
+    for weight in (1, 2, 3, 4):
+        loss = loss + weight * l1_loss(found, expected)
         for dim in (2, 3):
             loss = loss + 2 * l1_loss(found.diff(dim=dim), expected.diff(dim=dim))
         found, expected = avg_pool2d(found, 2), avg_pool2d(expected, 2)

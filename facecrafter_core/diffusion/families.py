@@ -104,7 +104,7 @@ DEMO = Family(
         "sample_size": 32,
         "block_out_channels": (64, 128, 128, 64),
         "cross_attention_dim": 128,
-        "attention_head_dim": 8,
+        "attention_head_dim": (2, 4, 4, 2),  # diffusers' name for the number of heads: each is 32 wide
     },
     scheduler={**_SCHEDULER, "prediction_type": "v_prediction"},
 )

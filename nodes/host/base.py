@@ -36,8 +36,9 @@ class DemoLatent(comfy.latent_formats.LatentFormat):
 
 
 class DemoConfig(comfy.supported_models.SD15):
-    """SD 1.5's topology in the demo's widths, predicting v."""
+    """SD 1.5's topology in the demo's widths, with heads 32 wide, predicting v."""
 
+    unet_extra_config = {"num_heads": -1, "num_head_channels": 32}
     latent_format = DemoLatent
 
     def model_type(self, state_dict: Any, prefix: str = "") -> Any:

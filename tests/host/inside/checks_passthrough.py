@@ -4,7 +4,7 @@ import torch
 from comfy_extras import nodes_pag
 from facecrafter.facecrafter_core.diffusion.guidance import Guidance
 from facecrafter.nodes.host import adapter, attention, base, guidance
-from world import Watched, conditioning, crafted, demo, latent, no_memory_for_batches, plain
+from world import Watched, conditioning, crafted, demo, latent, no_memory_for_batches, plain, portrait_conditioning
 
 LAYER = "diffusion_model.input_blocks.1.1.transformer_blocks.0.attn2.to_q.weight"
 
@@ -198,8 +198,8 @@ def check_cfg_plus_plus_samplers_get_an_unconditional():
 
 def check_a_model_in_half_precision_takes_the_branches_in_its_type():
     half = base.load_model(adapter.DEMO_FOLDER, torch.bfloat16)
-    on, off = (crafted(half, *conditioning(alpha_landmark=a), latent()) for a in (1.0, 0.0))
-    full = crafted(demo().model, *conditioning(), latent())
+    on, off = (crafted(half, *portrait_conditioning(a), latent(size=32)) for a in (1.0, 0.0))
+    full = crafted(demo().model, *portrait_conditioning(), latent(size=32))
     assert (on - full).abs().mean() < 0.05 * full.std()
     assert (on - off).abs().max() > 1e-3
 

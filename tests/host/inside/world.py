@@ -7,7 +7,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import torch
+from facecrafter.facecrafter_core.diffusion.families import DEMO_FOLDER
 from facecrafter.facecrafter_core.diffusion.guidance import Guidance
+from facecrafter.facecrafter_core.faces.align import align_face
+from facecrafter.facecrafter_core.faces.emotion import Emotion
+from facecrafter.facecrafter_core.faces.identity import DemoIdentityEncoder, encode_identity
+from facecrafter.facecrafter_core.faces.landmarker import FaceLandmarker
+from facecrafter.facecrafter_core.faces.photo import load_photo
 from facecrafter.nodes.host import adapter, base, contexts, guidance, run
 
 SIZE = 8  # side of the latents: small, for speed
@@ -40,6 +46,18 @@ def conditioning(
     count: int = 1, seed: int = 0, alpha_landmark: float = 1.0, alpha_emotion: float = 1.0
 ) -> tuple[Any, Any]:
     return contexts.make_conditioning(demo().crafter, *conditions(count, seed), alpha_landmark, alpha_emotion)
+
+
+def portrait_conditioning(alpha_landmark: float = 1.0) -> tuple[Any, Any]:
+    """One of the demo's portraits with another one's pose: conditions as the network knows them, unlike the random ones above."""
+    landmarker = FaceLandmarker()
+    encoder = DemoIdentityEncoder(DEMO_FOLDER / "identity" / "model.safetensors")
+    person, other = (load_photo(DEMO_FOLDER / "samples" / f"portrait_{i}.jpg") for i in (1, 4))
+    identity = encode_identity([person], landmarker, encoder, "largest")
+    face = align_face(other, landmarker.find_face(other, "largest").landmarks, 256, rotate=False)
+    landmarks = torch.as_tensor(face.landmarks, dtype=torch.float32)
+    emotion = torch.as_tensor(Emotion.preset("happy").vector, dtype=torch.float32)
+    return contexts.make_conditioning(demo().crafter, identity[None], landmarks[None], emotion[None], alpha_landmark, 1.0)
 
 
 def latent(count: int = 1, size: int = SIZE) -> dict[str, Any]:
