@@ -68,7 +68,7 @@ def run_demo(
     wanted = [
         ("identity", "identity only", None, None),
         ("landmarks", "identity + landmarks", face.landmarks, None),
-        ("both", f"identity + landmarks + {SHOWN_EMOTIONS[-1]}", face.landmarks, emotions[SHOWN_EMOTIONS[-1]]),
+        ("both", "identity + landmarks + sad", face.landmarks, emotions["sad"]),
         *((f"emotion_{name}", f"identity + {name}", None, emotion) for name, emotion in emotions.items()),
     ]
     start = time.perf_counter()
