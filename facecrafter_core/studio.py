@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -34,6 +34,7 @@ class Studio:
         import torch
 
         from .diffusion.pipeline import FaceCrafterPipeline
+        from .faces.identity import load_identity_encoder
         from .faces.landmarker import FaceLandmarker
 
         self.folder = Path(folder)
@@ -45,20 +46,11 @@ class Studio:
         self.pipe: FaceCrafterPipeline = FaceCrafterPipeline.from_pretrained(self.folder, adapter).to(device_, torch.float32)
         self.pipe.set_progress_bar_config(disable=True)
         self.landmarker = FaceLandmarker()
-        self.identity_encoder = self._identity_encoder()
+        self.identity_encoder = load_identity_encoder(self.pipe.family.name, self.folder)
 
     @property
     def image_size(self) -> int:
         return self.pipe.family.image_size
-
-    def _identity_encoder(self) -> Any:
-        from .faces.identity import DemoIdentityEncoder
-
-        if self.pipe.family.name != "demo":
-            raise ModelError(
-                f"This version of FaceCrafter has no identity encoder for the {self.pipe.family.name} family; expected the demo's base."
-            )
-        return DemoIdentityEncoder(self.folder / "identity" / "model.safetensors")
 
     def identity(self, photos: Sequence[np.ndarray], choose: str | int = "largest") -> Tensor:
         """Photos of one person, uint8 [H, W, 3] each -> unit vector [D]."""

@@ -47,6 +47,14 @@ class World:
         torch.distributed.broadcast(shared, 0)
         return shared.item()
 
+    def mean(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
+        """The mean of each number over the processes."""
+        if self.size == 1 or not values:
+            return values
+        together = torch.stack([v.double() for v in values.values()])
+        torch.distributed.all_reduce(together)
+        return dict(zip(values, together / self.size, strict=True))
+
     def close(self) -> None:
         if self.size > 1:
             torch.distributed.destroy_process_group()

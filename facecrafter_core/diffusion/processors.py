@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -14,7 +14,8 @@ from ..control.config import CROSS_ATTENTION_LAYERS
 class BranchProcessor:
     """Attention of one layer; in a cross-attention layer, with the branches of that layer.
 
-    Branches come with each call (`cross_attention_kwargs={"branches": ...}`), so a processor holds no state of a run.
+    Branches come with each call (`cross_attention_kwargs={"branches": ...}`), so a processor holds no state of a run. So does `watch`,
+    which is shown each layer's attention output [R, L, C] after Eq. 1 (training compares it between conditions, Eq. 2).
 
     Args:
         layer: position in CROSS_ATTENTION_LAYERS; None for self-attention, which has no branches.
@@ -30,12 +31,15 @@ class BranchProcessor:
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
         branches: Sequence[Sequence[BranchInput]] | None = None,
+        watch: Callable[[Tensor], None] | None = None,
     ) -> Tensor:
         context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         query = attn.to_q(hidden_states)
         out = attention(query, attn.to_k(context), attn.to_v(context), attn.heads)
         if self.layer is not None and branches is not None:
             out = decoupled_attention(out, query, branches[self.layer], attn.heads)
+        if self.layer is not None and watch is not None:
+            watch(out)
         for layer in attn.to_out:
             out = layer(out)
         return out

@@ -84,6 +84,17 @@ class DemoIdentityEncoder:
         return nn.functional.normalize(self.network(crops), dim=1)
 
 
+def load_identity_encoder(family: str, folder: str | Path) -> IdentityEncoder:
+    """The encoder that a family's base was trained with, from the base's folder.
+
+    Raises:
+        ModelError: its weights are not there, or this version has none for the family.
+    """
+    if family != "demo":
+        raise ModelError(f"This version of FaceCrafter has no identity encoder for the {family} family; expected the demo's base.")
+    return DemoIdentityEncoder(Path(folder) / "identity" / "model.safetensors")
+
+
 def load_face_network(path: str | Path, outputs: int) -> FaceNetwork:
     """Reads a FaceNetwork; its widths are found from the shapes in the file."""
     from safetensors import SafetensorError

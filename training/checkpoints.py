@@ -1,0 +1,58 @@
+"""Checkpoints of a stage: written whole or not at all, the last ones kept, checked against the settings when a run goes on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from training.config import ConfigError
+from training.loop import load_checkpoint, save_checkpoint
+
+FREE = {"out", "steps", "workers", "log_every", "sample_every", "save_every", "keep_last", "keep_every", "compile", "wandb", "dry_run", "data", "base", "init", "diverged"}
+"""Settings that may differ when a run goes on; any other would make the continuation another run."""
+
+
+class Checkpoints:
+    """The folder OUT/checkpoints: step_00001000.pt, ...
+
+    Args:
+        settings: the run's, as plain values (training.config.to_dict).
+        keep_last: how many of the newest stay. keep_every: those at multiples of it stay too (0: none).
+    """
+
+    def __init__(self, out: Path, settings: dict[str, Any], keep_last: int, keep_every: int) -> None:
+        self.folder, self.settings = out / "checkpoints", settings
+        self.keep_last, self.keep_every = max(1, keep_last), keep_every
+
+    def save(self, step: int, **state: Any) -> Path:
+        """Saves what `step` finished steps have made, then removes what is not to be kept."""
+        path = self.folder / f"step_{step:08d}.pt"
+        save_checkpoint(path, **state, step=step, settings=self.settings)
+        for old in self.all()[: -self.keep_last]:
+            if not self.keep_every or int(old.stem[5:]) % self.keep_every:
+                old.unlink(missing_ok=True)
+        return path
+
+    def all(self) -> list[Path]:
+        """Whole checkpoints, the oldest first."""
+        return sorted(self.folder.glob("step_*.pt"))
+
+    def load(self) -> dict[str, Any] | None:
+        """The newest checkpoint, or None.
+
+        Raises:
+            ConfigError: it was made with other settings.
+        """
+        for part in self.folder.glob(".step_*.part"):  # of a run that was killed while saving
+            part.unlink(missing_ok=True)
+        if not (found := self.all()):
+            return None
+        state = load_checkpoint(found[-1])
+        theirs = state["settings"]
+        if other := {k for k in {*theirs, *self.settings} - FREE if theirs.get(k) != self.settings.get(k)}:
+            name = sorted(other)[0]
+            raise ConfigError(
+                f"{found[-1]} was made with {name} = {theirs.get(name)!r}, this run has {self.settings.get(name)!r}. "
+                f"Use the same settings to go on, or another --out."
+            )
+        return state

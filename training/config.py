@@ -1,0 +1,150 @@
+"""Settings of the training stages: a YAML preset, overridden on the command line.
+
+    python -m training.pretrain --preset demo_pretrain --module landmark --data prepared --base demo --out runs/landmark --steps 500
+"""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+from training.pairs import PairRules
+
+PRESETS = Path(__file__).parent / "presets"
+
+
+class ConfigError(ValueError):
+    """Settings that cannot be used; the message says what was expected, what was found and what to do."""
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """What both stages share. Defaults are the paper's (Sec. 4.1) where it names them."""
+
+    data: Path
+    """Folder of training/prepare.py."""
+    base: str
+    """Folder of the base model (unet, text_encoder, vae, scheduler), or "random" for untrained weights (benchmarks)."""
+    out: Path
+    """Folder of this run: checkpoints, sheets, logs. Starting again with the same folder resumes."""
+    family: Literal["demo", "full"] = "full"
+    init: tuple[Path, ...] = ()
+    """Adapter files to start from; of several, each gives the modules that its stage trained."""
+    steps: int = 100_000
+    learning_rate: float = 1e-4
+    weight_decay: float = 0.01
+    warmup: int = 500
+    decay: Literal["constant", "cosine"] = "constant"
+    clip: float = 1.0
+    """Largest norm of the gradient."""
+    ema: float = 0.9999
+    accumulate: int = 1
+    """Micro-batches a step and process."""
+    min_snr: float = 0.0
+    """gamma of the Min-SNR weighting; 0 is the plain loss."""
+    timestep_power: float = 1.0
+    """Below 1: more of the noisy timesteps."""
+    precision: Literal["bf16", "fp32"] = "bf16"
+    """Arithmetic on a GPU; trained weights stay fp32, frozen ones are stored in this type."""
+    gradient_checkpointing: bool = False
+    compile: bool = True
+    """Compile the network (GPU only)."""
+    workers: int = 4
+    """Processes that read and draw ahead."""
+    seed: int = 0
+    log_every: int = 50
+    sample_every: int = 2000
+    save_every: int = 1000
+    keep_last: int = 2
+    keep_every: int = 0
+    """Checkpoints at multiples of this are never removed; 0 keeps none but the last."""
+    diverged: float = 3.0
+    """Stop when the mean loss of a log line exceeds this multiple of the lowest so far."""
+    wandb: str = ""
+    """Project of Weights & Biases, if it is installed."""
+    dry_run: bool = False
+    """Print the settings, sizes and estimates, and stop."""
+
+
+@dataclass(frozen=True)
+class PretrainConfig(StageConfig):
+    """Pre-training of one module (Sec. 3.2)."""
+
+    module: Literal["landmark", "emotion"] = "landmark"
+    batch: int = 16
+    """Images a micro-batch and process."""
+    rules: PairRules | None = None
+    """Which images make a pair; None takes the module's own (training/pairs.py)."""
+
+
+@dataclass(frozen=True)
+class JointConfig(StageConfig):
+    """Joint disentanglement (Sec. 3.2)."""
+
+    steps: int = 50_000
+    replicas: int = 16
+    """The paper's B: rows that show one image, a quarter of them under each of the four conditions."""
+    images_per_batch: int = 1
+    """Images a micro-batch and process; the paper has one."""
+    ad_weight: float = 5e-4
+    """lambda of Eq. 5; 0 leaves the disentanglement loss out."""
+    drop_identity: float = 0.1
+    """Share of images whose ID rows lose the identity, for the unconditional of Eq. 6."""
+    rules: PairRules = field(default_factory=PairRules)
+
+
+C = TypeVar("C", bound=StageConfig)
+
+
+def read_config(kind: type[C], description: str | None, arguments: list[str] | None = None) -> C:
+    """--preset NAME (or a YAML file), then any setting by its name.
+
+    Raises:
+        SystemExit: unknown settings or values (with a sentence on the terminal). ConfigError: no such preset, or an unknown entry in it.
+    """
+    import tyro
+
+    parser = argparse.ArgumentParser(add_help=False)
+    parser.add_argument("--preset", default="")
+    preset, rest = parser.parse_known_args(arguments)
+    names = sorted(p.stem for p in PRESETS.glob("*.yaml"))
+    text = f"{description or ''}\n\n--preset NAME or a YAML file sets defaults; presets: {', '.join(names)}."
+    if not preset.preset:
+        return tyro.cli(kind, args=rest, description=text)
+    return tyro.cli(kind, args=rest, description=text, default=from_yaml(kind, preset.preset))
+
+
+def from_yaml(kind: type[C], preset: str) -> C:
+    path = Path(preset) if preset.endswith((".yaml", ".yml")) else PRESETS / f"{preset}.yaml"
+    if not path.is_file():
+        raise ConfigError(f"Expected a preset out of {sorted(p.stem for p in PRESETS.glob('*.yaml'))} or a YAML file, found {preset!r}.")
+    values = yaml.safe_load(path.read_text()) or {}
+    known = {f.name for f in fields(kind)}
+    if unknown := sorted(set(values) - known):
+        raise ConfigError(f"{path.name} has unknown settings {unknown}; expected some of {sorted(known)}.")
+    if isinstance(values.get("rules"), dict):
+        values["rules"] = PairRules(**values["rules"])
+    values |= {name: Path(values[name]) for name in ("data", "out") if name in values}
+    values["init"] = tuple(Path(p) for p in values.get("init", ()))
+    import tyro
+
+    missing = {name: tyro.MISSING for name in ("data", "base", "out") if name not in values}
+    return kind(**missing, **values)
+
+
+def to_dict(config: Any) -> dict[str, Any]:
+    """Settings as plain values, for YAML, JSON and checkpoints."""
+
+    def plain(value: Any) -> Any:
+        if isinstance(value, Path):
+            return str(value)
+        if isinstance(value, dict):
+            return {k: plain(v) for k, v in value.items()}
+        return [plain(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+    assert is_dataclass(config)
+    return plain(asdict(config))

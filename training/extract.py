@@ -1,0 +1,184 @@
+"""Items -> rows of features: the one function behind every backend of training/prepare.py."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from zlib import crc32
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from facecrafter_core.control.config import PRESETS
+from facecrafter_core.diffusion.families import FAMILIES
+from facecrafter_core.errors import FaceCrafterError, ModelError
+from facecrafter_core.faces.align import align_face
+from facecrafter_core.faces.drawing import draw_landmarks
+from facecrafter_core.faces.emotion import EMOTIONS, DemoEmotionEstimator
+from facecrafter_core.faces.identity import face_crop, load_identity_encoder
+from facecrafter_core.faces.landmarker import FaceLandmarker
+from facecrafter_core.faces.mask import face_mask
+from training.prepared import fingerprint
+from training.sources import Item, load, shard
+
+VALIDATION_SHARE = 0.02
+"""Of the people of a source that names no split; which ones follows from their names."""
+
+BATCH = 32
+"""Pictures that go through the networks at once. Fixed, so that every backend computes the same numbers."""
+
+
+@dataclass
+class Rows:
+    """Arrays by name (training.prepared.ARRAYS), manifest columns, and the items without a row: (key, reason)."""
+
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)
+    columns: dict[str, list[Any]] = field(default_factory=dict)
+    rejected: list[tuple[str, str]] = field(default_factory=list)
+
+
+@dataclass
+class Seen:
+    """One usable picture. picture uint8 [S, S, 3]; crop [3, s, s] for the identity; landmarks [478, 3] in units of the picture."""
+
+    item: Item
+    picture: np.ndarray
+    crop: Tensor
+    landmarks: np.ndarray
+    blendshapes: np.ndarray
+    emotion: np.ndarray
+    pose: tuple[float, float, float]
+    size: tuple[int, int]
+
+
+class Extractor:
+    """Detector and networks of one process.
+
+    Args:
+        family: "demo" or "full". models: folder with its vae, identity encoder and emotion estimator.
+        drawings: make landmark drawings too. device: of the networks.
+
+    Raises:
+        ModelError: a network is missing there.
+    """
+
+    def __init__(self, family: str, models: Path, drawings: bool, device: str) -> None:
+        from diffusers import AutoencoderKL, AutoencoderTiny
+
+        self.family, self.drawings, self.device = FAMILIES[family], drawings, torch.device(device)
+        config = models / "vae/config.json"
+        if not config.is_file():
+            raise ModelError(f"Expected an autoencoder at {config.parent}, found none. Give the folder of the base model with --models.")
+        kind = AutoencoderTiny if "AutoencoderTiny" in config.read_text() else AutoencoderKL
+        self.vae = kind.from_pretrained(config.parent).to(self.device).float().eval().requires_grad_(False)
+        self.identity = load_identity_encoder(family, models)
+        self.estimator = DemoEmotionEstimator(models / "emotion/model.safetensors")
+        self.landmarker = FaceLandmarker()
+
+    @staticmethod
+    def fingerprints(family: str, models: Path) -> dict[str, str]:
+        """Of each network that makes features."""
+        names = {"vae": "vae", "identity": "identity", "emotion": "emotion"}
+        return {name: fingerprint(models / folder) for name, folder in names.items()}
+
+    def __call__(self, items: Sequence[Item]) -> Rows:
+        rows, seen = Rows(), []
+        for item in items:
+            try:
+                seen.append(self.look(item))
+            except FaceCrafterError as error:
+                rows.rejected.append((item.key, str(error)))
+        if seen:
+            rows.arrays, rows.columns = self.encode(seen), self.describe(seen)
+        return rows
+
+    def look(self, item: Item) -> Seen:
+        """Reads one picture and finds its face."""
+        photo = load(item)
+        if "columns.json" in _neighbours(item.path):
+            return self._known(item, photo)
+        face = self.landmarker.find_face(photo)
+        square = align_face(photo, face.landmarks, self.family.image_size, rotate=False)
+        crop = face_crop(photo, face, self.identity.crop_size)
+        emotion = self.estimator.estimate(face).vector
+        return Seen(item, square.image, crop, square.landmarks, face.blendshapes, emotion, tuple(face.pose), photo.shape[:2])
+
+    def _known(self, item: Item, picture: np.ndarray) -> Seen:
+        """A rendered picture, whose framing, landmarks and labels are the generator's."""
+        landmarks, blendshapes, labels = (np.array(shard(item.path.replace("images_", f"{n}_"))[item.place]) for n in ("landmarks", "blendshapes", "labels"))
+        if not np.isfinite(landmarks).all():
+            raise FaceCrafterError("MediaPipe found no face in this rendered picture.")
+        value = dict(zip(_neighbours(item.path)["columns.json"], labels.tolist(), strict=True))
+        emotion = np.array([value[name] for name in ("valence", "arousal", *EMOTIONS)], np.float32)
+        aligned = align_face(picture, landmarks * [picture.shape[1], picture.shape[0], picture.shape[1]], self.identity.crop_size)
+        crop = torch.from_numpy(np.ascontiguousarray(aligned.image)).permute(2, 0, 1).float() / 127.5 - 1
+        return Seen(item, picture, crop, landmarks, blendshapes, emotion, (value["yaw"], value["pitch"], value["roll"]), picture.shape[:2])
+
+    @torch.inference_mode()
+    def encode(self, seen: list[Seen]) -> dict[str, np.ndarray]:
+        """The arrays of training.prepared.ARRAYS."""
+        side, parts = self.family.latent_size, []
+        for start in range(0, len(seen), BATCH):
+            some = seen[start : start + BATCH]
+            pictures = torch.from_numpy(np.stack([s.picture for s in some])).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
+            crops = torch.stack([s.crop for s in some])
+            part = {"identities": self.identity.encode(crops), "identities_flipped": self.identity.encode(crops.flip(-1))}
+            if hasattr(self.vae.config, "latent_channels") and hasattr(self.vae, "quant_conv"):
+                latents, scale = self.vae.encode(pictures).latent_dist, self.vae.config.scaling_factor
+                part |= {"latent_mean": (latents.mean * scale).half(), "latent_std": (latents.std * scale).half()}
+            else:
+                part["latent_mean"] = self.vae.encoder(pictures).half()
+            parts.append({name: value.cpu().numpy() for name, value in part.items()})
+        arrays = {name: np.concatenate([p[name] for p in parts]) for name in parts[0]}
+        arrays["landmarks"] = np.stack([s.landmarks for s in seen]).astype(np.float32)
+        arrays["blendshapes"] = np.stack([s.blendshapes for s in seen]).astype(np.float16)
+        arrays["emotions"] = np.stack([s.emotion for s in seen]).astype(np.float32)
+        arrays["masks"] = np.stack([_reduced_mask(s.landmarks, self.family.image_size, side) for s in seen])
+        if self.drawings:
+            size = PRESETS[self.family.name].picture_size
+            arrays["drawings"] = np.stack([draw_landmarks(s.landmarks, size) for s in seen])
+        return arrays
+
+    def describe(self, seen: list[Seen]) -> dict[str, list[Any]]:
+        """The manifest's columns."""
+        columns: dict[str, list[Any]] = {
+            "key": [s.item.key for s in seen],
+            "person": [s.item.person for s in seen],
+            "split": [s.item.split or split_of(s.item.person) for s in seen],
+            "path": [s.item.path for s in seen],
+            "place": [s.item.place for s in seen],
+            "label": [s.item.label for s in seen],
+            "height": [int(s.size[0]) for s in seen],
+            "width": [int(s.size[1]) for s in seen],
+        }
+        for i, name in enumerate(("yaw", "pitch", "roll")):
+            columns[name] = [float(s.pose[i]) for s in seen]
+        for i, name in enumerate(("valence", "arousal", *EMOTIONS)):
+            columns[name] = [float(s.emotion[i]) for s in seen]
+        return columns
+
+
+def split_of(person: str) -> str:
+    return "validation" if crc32(person.encode()) % 10_000 < VALIDATION_SHARE * 10_000 else "train"
+
+
+def _reduced_mask(landmarks: np.ndarray, size: int, side: int) -> np.ndarray:
+    import cv2
+
+    return np.round(cv2.resize(face_mask(landmarks, size), (side, side), interpolation=cv2.INTER_AREA) * 255).astype(np.uint8)
+
+
+_columns: dict[str, dict[str, list[str]]] = {}
+
+
+def _neighbours(path: str) -> dict[str, list[str]]:
+    """The generator's columns beside a shard; empty for anything else."""
+    folder = Path(path).parent
+    if (key := str(folder)) not in _columns:
+        file = folder / "columns.json"
+        _columns[key] = {"columns.json": json.loads(file.read_text())} if path.endswith(".npy") and file.is_file() else {}
+    return _columns[key]

@@ -1,0 +1,120 @@
+"""Log lines of a stage: losses, speed, arithmetic used, memory, time left; to the terminal, OUT/log.jsonl, TensorBoard and W&B."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from training.config import StageConfig, to_dict
+from training.estimate import peak_tflops
+from training.loop import World
+
+
+class Log:
+    """Collects on the device, and prints every `log_every` steps.
+
+    Args:
+        images, rows: a step, over all processes.
+        start: the first step of this process's run.
+        lowest: the lowest mean loss of earlier log lines (of a run that goes on).
+    """
+
+    def __init__(self, config: StageConfig, world: World, images: int, rows: int, start: int, lowest: float = float("inf")) -> None:
+        self.config, self.world, self.images, self.rows, self.start, self.lowest = config, world, images, rows, start, lowest
+        self.flops = 0.0  # of a step and process; set when known
+        self.sums: dict[str, Tensor] = {}
+        self.count = self.micro = 0
+        self.began = self.mark = time.perf_counter()
+        self.idle = 0.0
+        self.writers: list[Any] = []
+        if world.rank == 0:
+            config.out.mkdir(parents=True, exist_ok=True)
+            if importlib.util.find_spec("tensorboard"):
+                from torch.utils.tensorboard import SummaryWriter
+
+                self.writers.append(SummaryWriter(str(config.out / "tensorboard")))
+            if config.wandb:
+                import wandb
+
+                self.run = wandb.init(project=config.wandb, dir=str(config.out), config=to_dict(config), resume="allow", id=config.out.name)
+
+    def add(self, **values: Tensor) -> None:
+        """One micro-batch's losses; they stay on the device."""
+        self.micro += 1
+        for name, value in values.items():
+            self.sums[name] = self.sums.get(name, 0) + value.detach().float()
+
+    def pause(self) -> None:
+        """What follows until the next step is not training time."""
+        self.paused = time.perf_counter()
+
+    def resume(self) -> None:
+        self.idle += time.perf_counter() - self.paused
+
+    def end_step(self, done: int, norm: Tensor) -> None:
+        """Prints when a line is due.
+
+        Raises:
+            FloatingPointError: the loss is not finite, or far above what it was.
+        """
+        self.count += 1
+        if done == self.start + 1:  # the first step compiles and warms up
+            self._sync()
+            self.mark, self.first, self.idle = time.perf_counter(), done, 0.0
+        if done % self.config.log_every and done != self.config.steps:
+            return
+        values = {name: total.item() / self.micro for name, total in self.world.mean(self.sums).items()}
+        values["norm"] = float(norm)
+        self.sums, self.micro, self.count = {}, 0, 0
+        self._print(done, values)
+        loss = values["loss"]
+        if not np.isfinite(loss):
+            raise FloatingPointError(f"The loss is {loss} in the steps before {done}.")
+        if loss > self.config.diverged * self.lowest:
+            raise FloatingPointError(f"The loss rose to {loss:.4f} in the steps before {done}; its lowest was {self.lowest:.4f}.")
+        self.lowest = min(self.lowest, loss)
+
+    def _print(self, done: int, values: dict[str, float]) -> None:
+        if self.world.rank:
+            return
+        seconds = max(1e-9, time.perf_counter() - self.mark - self.idle)
+        speed = max(0, done - self.first) / seconds
+        line = {"step": done, **{k: round(v, 6) for k, v in values.items()}, "images/s": speed * self.images, "rows/s": speed * self.rows}
+        text = f"step {done}/{self.config.steps}  " + "  ".join(f"{k} {v:.5f}" for k, v in values.items()) + f"  {line['images/s']:.1f} img/s"
+        if self.rows != self.images:
+            text += f"  {line['rows/s']:.0f} rows/s"
+        if self.flops and (peak := peak_tflops(self.world.device)):
+            line["mfu"] = speed * self.flops / peak / 1e12
+            text += f"  MFU {100 * line['mfu']:.0f}%"
+        if self.world.device.type == "cuda":
+            line["gib"] = torch.cuda.max_memory_allocated() / 2**30
+            text += f"  {line['gib']:.1f} GiB"
+        if speed:
+            text += f"  {(self.config.steps - done) / speed:.0f} s left"
+        print(text, flush=True)
+        with open(self.config.out / "log.jsonl", "a") as file:
+            file.write(json.dumps(line) + "\n")
+        for writer in self.writers:
+            for name, value in line.items():
+                writer.add_scalar(name, value, done)
+        if self.config.wandb:
+            self.run.log(line, step=done)
+
+    def picture(self, name: str, picture: np.ndarray, done: int) -> None:
+        """A sheet, uint8 [H, W, 3], beside the curves."""
+        for writer in self.writers:
+            writer.add_image(name, picture, done, dataformats="HWC")
+
+    def close(self) -> None:
+        for writer in self.writers:
+            writer.close()
+
+    def _sync(self) -> None:
+        if self.world.device.type == "cuda":
+            torch.cuda.synchronize()

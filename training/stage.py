@@ -1,0 +1,258 @@
+"""What the two stages share: loading, the loop's bookkeeping (optimiser, average, checkpoints, log lines, sheets), and --dry-run."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from facecrafter_core.control.adapter import FaceCrafterAdapter, load_adapter, save_adapter
+from facecrafter_core.control.config import PRESETS
+from facecrafter_core.diffusion.families import FAMILIES, Family, new_scheduler, new_text_encoder, new_unet
+from training.batches import Batch
+from training.checkpoints import Checkpoints
+from training.config import ConfigError, StageConfig, to_dict
+from training.estimate import Estimate, estimate
+from training.logs import Log
+from training.loop import Average, World, learning_rate
+from training.model import ControlledModel, Rows, spread
+from training.prepared import Prepared
+from training.sheets import Sheet
+
+
+def load_base(base: str, family: Family) -> tuple[nn.Module, nn.Module]:
+    """UNet and text encoder of a base folder, frozen; "random" gives untrained ones.
+
+    Arc2Face's own layout (arc2face/, encoder/) is read too.
+
+    Raises:
+        ConfigError: no such folder, or parts are missing.
+    """
+    from diffusers import UNet2DConditionModel
+    from transformers import CLIPTextModel
+
+    if base == "random":
+        return new_unet(family).requires_grad_(False), new_text_encoder(family).requires_grad_(False)
+    folder = Path(base)
+    for unet, encoder in (("unet", "text_encoder"), ("arc2face", "encoder")):
+        if (folder / unet / "config.json").is_file() and (folder / encoder / "config.json").is_file():
+            parts = UNet2DConditionModel.from_pretrained(folder / unet), CLIPTextModel.from_pretrained(folder / encoder)
+            width = parts[0].config.cross_attention_dim
+            if width != family.unet["cross_attention_dim"]:
+                raise ConfigError(f"The UNet in {folder} reads a context of width {width}, the {family.name} family has {family.unet['cross_attention_dim']}. Choose the other family.")
+            return parts[0].float().requires_grad_(False), parts[1].float().requires_grad_(False)
+    raise ConfigError(f"Expected a base at {folder} with folders unet and text_encoder (or Arc2Face's arc2face and encoder), found none.")
+
+
+def new_or_loaded_adapter(family: Family, init: tuple[Path, ...], landmark: bool, emotion: bool) -> FaceCrafterAdapter:
+    """An adapter with these modules; what the files of `init` hold is taken from them, the later file first."""
+    adapter = FaceCrafterAdapter(PRESETS[family.name], landmark=landmark, emotion=emotion)
+    known = set(adapter.state_dict())
+    for path in init:
+        loaded = load_adapter(path)
+        if loaded.config != adapter.config:
+            raise ConfigError(f"{path} was made for other sizes ({loaded.config.family}) than the {family.name} preset. Start from an adapter of this family.")
+        adapter.load_state_dict({k: v for k, v in loaded.state_dict().items() if k in known}, strict=False)
+    return adapter
+
+
+class Stage:
+    """One training run.
+
+    Use:
+        for step in stage.steps():
+            ... stage.backward(loss, name=value) for each micro-batch ...
+
+    After each step's body, gradients are clipped and applied, the average moves, and log line, sheet and checkpoint are made when due.
+
+    Args:
+        model: its parameters with requires_grad are what trains.
+        images, rows: a step, over all processes and micro-batches.
+        name: stage, as the adapter file says it.
+        sheet: makes sample pictures, or None.
+    """
+
+    def __init__(self, config: StageConfig, world: World, model: ControlledModel, images: int, rows: int, name: str, sheet: Sheet | None = None) -> None:
+        self.config, self.world, self.model, self.name, self.sheet = config, world, model, name, sheet
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(
+            self.parameters, config.learning_rate, weight_decay=config.weight_decay, fused=world.device.type == "cuda"
+        )
+        self.average = Average(self.parameters, config.ema)
+        self.checkpoints = Checkpoints(config.out, to_dict(config), config.keep_last, config.keep_every)
+        self.trained = world.wrap(model)
+        self.start, lowest = self._resume()
+        self.log = Log(config, world, images, rows, self.start, lowest)
+        self.saved = self.checkpoints.all()[-1] if self.checkpoints.all() else None
+
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.config.precision == "bf16" and self.world.device.type == "cuda")
+
+    def backward(self, loss: Tensor, **parts: Tensor) -> None:
+        """Adds the gradients of one micro-batch; `parts` are logged beside the loss."""
+        (loss / self.config.accumulate).backward()
+        self.log.add(loss=loss, **parts)
+
+    def steps(self) -> Iterator[int]:
+        config = self.config
+        for step in range(self.start, config.steps):
+            for group in self.optimizer.param_groups:
+                group["lr"] = self._learning_rate(step)
+            self.optimizer.zero_grad(set_to_none=True)
+            yield step
+            norm = torch.nn.utils.clip_grad_norm_(self.parameters, config.clip)
+            self.optimizer.step()
+            self.average.update(step)
+            done = step + 1
+            try:
+                self.log.end_step(done, norm)
+            except FloatingPointError as error:
+                where = f"The last good checkpoint is {self.saved}." if self.saved else "There is no checkpoint yet."
+                raise SystemExit(f"{error} {where} Lower --learning-rate, or look at the data.") from None
+            if self.world.rank == 0:
+                if self.sheet and (done % config.sample_every == 0 or done == config.steps):
+                    self.average.swap()
+                    self.log.pause()
+                    self.sheet(self.model, done, self.log)
+                    self.log.resume()
+                    self.average.swap()
+                if done % config.save_every == 0 or done == config.steps:
+                    self._save(done)
+        if self.world.rank == 0 and self.start < config.steps:
+            self.export()
+        self.log.close()
+        self.world.close()
+
+    def export(self) -> None:
+        """Adapter file of the averaged weights, and the text encoder where it was trained: OUT/adapter.safetensors, OUT/text_encoder."""
+        self.average.swap()
+        save_adapter(self.model.adapter, self.config.out / "adapter.safetensors", torch.float16, stage=self.name)
+        if any(p.requires_grad for p in self.model.text_encoder.parameters()):
+            self.model.text_encoder.save_pretrained(self.config.out / "text_encoder")
+        self.average.swap()
+        (self.config.out / "settings.json").write_text(json.dumps(to_dict(self.config), indent=2) + "\n")
+
+    def _learning_rate(self, step: int) -> float:
+        c = self.config
+        return learning_rate(step, c.steps, c.learning_rate, c.warmup) if c.decay == "cosine" else c.learning_rate * min(1.0, (step + 1) / max(1, c.warmup))
+
+    def _trained_state(self) -> dict[str, Tensor]:
+        names = [n for n, p in self.model.named_parameters() if p.requires_grad]
+        return dict(zip(names, (p.detach() for p in self.parameters), strict=True))
+
+    def _save(self, done: int) -> None:
+        state = {"weights": self._trained_state(), "average": self.average.mean, "optimizer": self.optimizer.state_dict(), "lowest": self.log.lowest}
+        self.saved = self.checkpoints.save(done, **state)
+
+    def _resume(self) -> tuple[int, float]:
+        """Finished steps, and the lowest mean loss so far."""
+        state = self.checkpoints.load()
+        if state is None:
+            return 0, math.inf
+        weights = self._trained_state()
+        if set(weights) != set(state["weights"]):
+            raise ConfigError(f"The checkpoint in {self.checkpoints.folder} holds other trained weights than this stage. Use another --out.")
+        with torch.no_grad():
+            for name, value in state["weights"].items():
+                weights[name].copy_(value)
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.average.mean = [m.to(self.world.device) for m in state["average"]]
+        if self.world.rank == 0:
+            print(f"resuming after step {state['step']} of {self.config.steps}", flush=True)
+        return state["step"], state["lowest"]
+
+
+def prepare_model(config: StageConfig, world: World, landmark: bool, emotion: bool, text_encoder: bool) -> ControlledModel:
+    """Base and adapter on the device: frozen parts in the arithmetic's type, trained ones in fp32.
+
+    Args:
+        landmark, emotion: which modules the adapter has; both train. text_encoder: it trains too.
+    """
+    family = FAMILIES[config.family]
+    torch.manual_seed(config.seed)
+    unet, encoder = load_base(config.base, family)
+    adapter = new_or_loaded_adapter(family, config.init, landmark, emotion).requires_grad_(True).train()
+    low = torch.bfloat16 if config.precision == "bf16" and world.device.type == "cuda" else torch.float32
+    unet.to(world.device, low, memory_format=torch.channels_last)
+    encoder.to(world.device, torch.float32 if text_encoder else low).requires_grad_(text_encoder)
+    if config.gradient_checkpointing:
+        unet.enable_gradient_checkpointing()
+        unet.train()
+    return ControlledModel(unet, encoder, adapter.to(world.device), family, config.compile and world.device.type == "cuda")
+
+
+def alphas_of(family: Family, device: torch.device) -> tuple[Tensor, str]:
+    """Cumulative alphas [1000] of the family's noise schedule, and what the network predicts."""
+    scheduler = new_scheduler(family)
+    return scheduler.alphas_cumprod.to(device), scheduler.config.prediction_type
+
+
+def open_data(config: StageConfig) -> tuple[Prepared, Prepared]:
+    """The training and the validation images of the prepared folder."""
+    prepared = Prepared.open(config.data, config.family)
+    split = prepared.columns["split"].astype(str)
+    training, validation = (split == name for name in ("train", "validation"))
+    return prepared.subset(training), prepared.subset(validation)
+
+
+def add_noise(
+    batch: Batch, latent_noise: Tensor, noise: Tensor, alphas: Tensor, prediction_type: str, replicas: int = 1
+) -> tuple[Tensor, Tensor]:
+    """x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise, and what the network has to predict: [R, 4, h, w] each.
+
+    Args:
+        batch: G images; x_0 is drawn from the autoencoder's distribution with `latent_noise` [G, 4, h, w].
+        noise: [R, 4, h, w]. alphas: cumulative, [R].
+    """
+    clean = batch.latent_mean.float()
+    if batch.latent_std is not None:
+        clean = clean + batch.latent_std.float() * latent_noise
+    clean = spread(clean, len(noise), replicas)
+    a = alphas.view(-1, 1, 1, 1)
+    noisy = a.sqrt() * clean + (1 - a).sqrt() * noise
+    return noisy, noise if prediction_type == "epsilon" else a.sqrt() * noise - (1 - a).sqrt() * clean
+
+
+def dry_run(config: StageConfig, model: ControlledModel, rows: Rows, count: int, images: int, usable: int) -> bool:
+    """With --dry-run, prints the resolved settings, sizes, a memory estimate and the steps of an epoch; says whether it did.
+
+    Args:
+        count: rows of a micro-batch. images: a step, over all processes. usable: images that the pairs leave.
+    """
+    if not config.dry_run:
+        return False
+    print(json.dumps(to_dict(config), indent=2))
+    for name in ("unet", "text_encoder", "adapter"):
+        parameters = list(getattr(model, name).parameters())
+        trained = sum(p.numel() for p in parameters if p.requires_grad)
+        print(f"{name:<13} {sum(p.numel() for p in parameters) / 1e6:8.2f}M parameters, {trained / 1e6:8.2f}M trained")
+    found = micro_batch(model, rows, count, getattr(config, "ad_weight", 0) > 0)
+    gib = 2**30
+    print(f"one micro-batch of {count} rows: {found.flops / 1e12:.2f} TFLOP forward and backward")
+    print(f"memory: weights {found.weights / gib:.2f} GiB, gradients, moments and average {found.training / gib:.2f} GiB, ")
+    print(f"        activations {found.activations / gib:.2f} GiB (eager, without gradient checkpointing)")
+    print(f"{images} images a step, {usable} usable images: {math.ceil(usable / images)} steps an epoch, {config.steps * images / usable:.1f} epochs")
+    return True
+
+
+def micro_batch(model: ControlledModel, rows: Rows, count: int, disentangle: bool) -> Estimate:
+    """Arithmetic and memory of one micro-batch of `count` rows."""
+    family, adapter = model.family, model.adapter
+    device, side, size = next(model.unet.parameters()).device, model.family.latent_size, adapter.config.picture_size
+    images = count // (4 * rows.replicas) if rows.landmark.start else count
+
+    def forward() -> Tensor:
+        drawings = torch.zeros(images, size, size, 3, dtype=torch.uint8, device=device) if adapter.landmark is not None else None
+        emotions = torch.zeros(images, 10, device=device) if adapter.emotion is not None else None
+        masks = torch.ones(images, side, side, device=device) if disentangle else None
+        noisy, timesteps = torch.zeros(count, 4, side, side, device=device), torch.zeros(count, dtype=torch.long, device=device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+            context = model.context(torch.zeros(images, family.identity_dim, device=device), None, count, rows)
+            found, similarity = model._predict(noisy, timesteps, context, drawings, emotions, rows, masks)
+        return found.float().square().mean() + (0 if similarity is None else similarity.mean())
+
+    return estimate(model.children(), forward)

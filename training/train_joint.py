@@ -1,0 +1,83 @@
+"""Joint disentanglement (Sec. 3.2, Fig. 1 c): both modules, their projections and the CLIP text encoder.
+
+    python -m training.train_joint --preset demo_joint --data prepared --base demo --init runs/landmark/adapter.safetensors \\
+        runs/emotion/adapter.safetensors --out runs/joint
+    ... --ad-weight 0      # without the attention disentanglement loss, for the ablation
+
+Intra-batch mixed conditioning: each image is shown `replicas` times, a quarter of them under each of ID, ID + LMK, ID + LMK + EMO and
+ID + EMO ("with equal probability"; exact quarters keep shapes static). Each replica has its own timestep and noise.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from training.batches import StepData, draw
+from training.config import ConfigError, JointConfig, read_config
+from training.loop import World
+from training.losses import attention_disentanglement_loss, diffusion_loss, min_snr_weights, total_loss
+from training.model import Rows, spread
+from training.pairs import Pairs
+from training.prepared import PreparedError
+from training.sheets import Sheet
+from training.stage import Stage, add_noise, alphas_of, dry_run, open_data, prepare_model
+
+
+def by_condition(values: Tensor) -> Tensor:
+    """[G, B, ...] -> [4 G K, ...] with B = 4 K: condition by condition, image by image, replica by replica."""
+    return values.unflatten(1, (4, -1)).transpose(0, 1).flatten(0, 2)
+
+
+def train(config: JointConfig) -> None:
+    if config.replicas < 4 or config.replicas % 4:
+        raise ConfigError(f"Expected a number of replicas that four conditions can share evenly (4, 8, 12, 16, ...), found {config.replicas}.")
+    world = World()
+    training, validation = open_data(config)
+    pairs = Pairs(training, config.rules, config.seed)
+    model = prepare_model(config, world, landmark=True, emotion=True, text_encoder=True)
+    alphas, prediction_type = alphas_of(model.family, world.device)
+    each, micro_rows = config.images_per_batch, config.images_per_batch * config.replicas
+    images = each * config.accumulate
+    rows = Rows.mixed(each, config.replicas // 4)
+    if dry_run(config, model, rows, micro_rows, images * world.size, len(pairs.targets)):
+        return
+    if world.rank == 0:
+        print(pairs.report(), flush=True)
+
+    masks = config.ad_weight > 0
+    data = StepData(training, pairs, world, images, model.adapter.config.picture_size, drawings=True, emotions=True, masks=masks)
+    sheet = Sheet.where_possible(validation, config.base, config.out, world.device) if world.rank == 0 else None
+    stage = Stage(config, world, model, images * world.size, images * config.replicas * world.size, "joint", sheet)
+    batches = data.read_ahead(stage.start, config.steps, config.workers, world.device)
+    for step in stage.steps():
+        batch = next(batches)
+        random = draw(config.seed, step, world, images, config.replicas, batch.latent_mean.shape[1:], config.timestep_power)
+        for micro in range(config.accumulate):
+            part = slice(micro * each, (micro + 1) * each)
+            seen, timesteps = batch.part(part), by_condition(random.timesteps[part])
+            shown = by_condition(random.noise[part])
+            noisy, target = add_noise(seen, random.latent_noise[part], shown, alphas[timesteps], prediction_type, rows.replicas)
+            keep_image = random.chance[part] >= config.drop_identity
+            keep = torch.ones(micro_rows, dtype=torch.bool, device=world.device)
+            keep[: micro_rows // 4] = spread(keep_image, micro_rows // 4, rows.replicas)  # the ID rows
+            with stage.autocast():
+                predicted, similarity = stage.trained(noisy, timesteps, seen.identities, keep, seen.drawings, seen.emotions, rows, seen.masks)
+            weights = min_snr_weights(alphas[timesteps], prediction_type, config.min_snr) if config.min_snr else None
+            diffusion = diffusion_loss(predicted, target, weights)
+            if similarity is None:
+                stage.backward(diffusion)
+            else:
+                disentanglement = attention_disentanglement_loss(similarity, keep_image.float())
+                stage.backward(total_loss(diffusion, disentanglement, config.ad_weight), diffusion=diffusion, ad=disentanglement)
+
+
+def main() -> None:
+    try:
+        train(read_config(JointConfig, __doc__))
+    except (ConfigError, PreparedError) as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+if __name__ == "__main__":
+    main()
