@@ -16,18 +16,36 @@ import json
 import multiprocessing
 import os
 import shutil
+import zipfile
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from functools import cache
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from facecrafter_core.diffusion.families import FAMILIES
+from facecrafter_core.errors import FaceCrafterError, ModelError
+from facecrafter_core.files import write_whole
 from training.extract import Extractor, Rows
 from training.prepared import ARRAYS, FORMAT, PreparedError
 from training.sources import READERS, Item, SourceError, open_source
 
 CHUNK = 256
+"""Images that a kill loses at most, in each process."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What training.extract.Extractor needs."""
+
+    family: str
+    models: Path
+    drawings: bool
+    device: str
 
 
 @dataclass
@@ -41,69 +59,90 @@ class Chunk:
         return out / "parts" / f"{self.number:08d}.npz"
 
 
-def write_chunk(rows: Rows, path: Path) -> None:
-    """Whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    with open(temporary, "wb") as file:
-        manifest = np.array(json.dumps({"columns": rows.columns, "rejected": rows.rejected}))
-        np.savez(file, manifest=manifest, **rows.arrays)
-    os.replace(temporary, path)
+def work(chunk: Chunk, out: Path, extractor: Extractor) -> tuple[int, int]:
+    """Writes a chunk's part; returns how many items it has, and how many of them were rejected."""
+    rows: Rows = extractor(chunk.items)
+    manifest = np.array(json.dumps({"columns": rows.columns, "rejected": rows.rejected}))
+    write_whole(chunk.path(out), lambda file: np.savez(file, manifest=manifest, **rows.arrays))
+    return len(chunk.items), len(rows.rejected)
 
 
-_extractor: Extractor | None = None
-
-
-def _start_worker(settings: dict[str, Any]) -> None:
-    global _extractor
+@cache
+def _extractor(settings: Settings) -> Extractor:
+    """One a process, with one thread, so that any number of processes computes the same numbers."""
     import cv2
     import torch
 
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
-    _extractor = Extractor(**settings)
+    return Extractor(**asdict(settings))
 
 
-def _work(chunk: Chunk, out: Path) -> tuple[int, int]:
-    rows = _extractor(chunk.items)
-    write_chunk(rows, chunk.path(out))
-    return len(chunk.items), len(rows.rejected)
+def _work(chunk: Chunk, out: Path, settings: Settings) -> tuple[int, int]:
+    return work(chunk, out, _extractor(settings))
 
 
-def run_pool(chunks: list[Chunk], settings: dict[str, Any], out: Path, processes: int) -> Iterator[tuple[int, int]]:
+def run_pool(chunks: list[Chunk], settings: Settings, out: Path, processes: int) -> Iterator[tuple[int, int]]:
     """Processes of this machine; yields (items, rejected) of each finished chunk."""
-    if processes <= 1:
-        _start_worker(settings)
+    from concurrent.futures import FIRST_COMPLETED, ProcessPoolExecutor, wait
+    from concurrent.futures.process import BrokenProcessPool
+
+    if min(processes, len(chunks)) <= 1:
         for chunk in chunks:
-            yield _work(chunk, out)
+            yield _work(chunk, out, settings)
         return
-    from concurrent.futures import ProcessPoolExecutor, as_completed
-
     context = multiprocessing.get_context("spawn")  # MediaPipe and CUDA do not survive a fork
-    with ProcessPoolExecutor(processes, context, _start_worker, (settings,)) as pool:
-        for future in as_completed([pool.submit(_work, chunk, out) for chunk in chunks]):
-            yield future.result()
+    pool = ProcessPoolExecutor(min(processes, len(chunks)), context)
+    rest = iter(chunks)
+    try:
+        waiting = {pool.submit(_work, chunk, out, settings) for chunk in islice(rest, 2 * processes)}
+        while waiting:
+            done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
+            waiting |= {pool.submit(_work, chunk, out, settings) for chunk in islice(rest, len(done))}
+            for future in done:
+                yield future.result()
+    except BrokenProcessPool as error:
+        raise PreparedError(
+            "A worker process was ended from outside, mostly because memory was short. Finished chunks are kept: "
+            f"run again with the same arguments and fewer --processes than {processes}."
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
-def run_ray(chunks: list[Chunk], settings: dict[str, Any], out: Path, processes: int) -> Iterator[tuple[int, int]]:
-    """The same function on a Ray cluster; OUT must be a folder that all its machines see."""
+def run_ray(chunks: list[Chunk], settings: Settings, out: Path, processes: int) -> Iterator[tuple[int, int]]:
+    """The same function on a Ray cluster; sources, models and OUT must be folders that all its machines see."""
     try:
         import ray
+        import ray.data
     except ImportError as error:
         raise SourceError("The Ray backend needs Ray: pip install 'ray[data]'. Or leave --backend out.") from error
-    gpus = 1 if str(settings["device"]).startswith("cuda") else 0
+    if not ray.is_initialized():
+        ray.init(log_to_driver=False)
+    workers = max(1, min(processes, len(chunks)))
+    gpus = min(1.0, ray.cluster_resources().get("GPU", 0) / workers) if settings.device.startswith("cuda") else 0
+    out = out.absolute()
+    here = {"family": settings.family, "models": settings.models.absolute(), "drawings": settings.drawings, "device": settings.device}
 
     class Worker:
         def __init__(self) -> None:
-            _start_worker(settings)
+            from training import prepare
+
+            self.prepare, self.settings = prepare, prepare.Settings(**here)
 
         def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-            found = [_work(chunk, out) for chunk in batch["chunk"]]
+            found = [self.prepare._work(self.prepare.Chunk(**chunk), out, self.settings) for chunk in batch["chunk"]]
             return {"items": [n for n, _ in found], "rejected": [r for _, r in found]}
 
-    data = ray.data.from_items([{"chunk": chunk} for chunk in chunks])
-    for row in data.map_batches(Worker, batch_size=1, concurrency=max(1, processes), num_gpus=gpus).iter_rows():
-        yield int(row["items"]), int(row["rejected"])
+    data = ray.data.from_items([{"chunk": {"number": c.number, "items": c.items}} for c in chunks], override_num_blocks=len(chunks))
+    found = data.map_batches(Worker, batch_size=1, concurrency=workers, num_gpus=gpus, num_cpus=1)
+    try:
+        for row in found.iter_rows():
+            yield int(row["items"]), int(row["rejected"])
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, FaceCrafterError):
+            raise error.cause from None
+        raise
 
 
 def merge(chunks: list[Chunk], out: Path, info: dict[str, Any]) -> dict[str, Any]:
@@ -111,90 +150,154 @@ def merge(chunks: list[Chunk], out: Path, info: dict[str, Any]) -> dict[str, Any
     import pyarrow
     import pyarrow.parquet
 
-    manifests, counts = [], []
-    for chunk in chunks:
-        with np.load(chunk.path(out)) as part:
-            manifests.append(json.loads(str(part["manifest"])))
-            counts.append(len(part["identities"]) if "identities" in part else 0)
-    total = sum(counts)
+    manifests = [_manifest(chunk.path(out)) for chunk in chunks]
+    counts = [len(m["columns"].get("key", ())) for m in manifests]
     rejected = [r for m in manifests for r in m["rejected"]]
     with open(out / "rejected.csv", "w", newline="") as file:
         csv.writer(file).writerows([("key", "reason"), *rejected])
+    total, people = sum(counts), {}
     if not total:
         raise SourceError(f"None of the {len(rejected)} images could be used; the first: {rejected[0][0]}: {rejected[0][1]} All reasons are in {out / 'rejected.csv'}.")
     targets: dict[str, np.ndarray] = {}
-    row = 0
-    for chunk, count in zip(chunks, counts, strict=True):
+    tables, row = [], 0
+    for chunk, manifest, count in zip(chunks, manifests, counts, strict=True):
         if not count:
             continue
         with np.load(chunk.path(out)) as part:
             for name in ARRAYS:
                 if name in part:
+                    array = part[name]
                     if name not in targets:
-                        targets[name] = np.lib.format.open_memmap(out / f"{name}.npy", "w+", part[name].dtype, (total, *part[name].shape[1:]))
-                    targets[name][row : row + count] = part[name]
+                        targets[name] = np.lib.format.open_memmap(out / f"{name}.npy", "w+", array.dtype, (total, *array.shape[1:]))
+                    targets[name][row : row + count] = array
+        numbers = [people.setdefault(person, len(people)) for person in manifest["columns"]["person"]]
+        tables.append(pyarrow.table({"index": np.arange(row, row + count), "person_number": numbers, **manifest["columns"]}))
         row += count
     for array in targets.values():
         array.flush()
-    columns = {name: [v for m in manifests for v in m["columns"].get(name, [])] for name in next(m for m in manifests if m["columns"])["columns"]}
-    pyarrow.parquet.write_table(pyarrow.table({"index": np.arange(total), **columns}), out / "manifest.parquet")
-    info |= {"images": total, "rejected": len(rejected), "people": len(set(columns["person"]))}
-    temporary = out / ".prepared.json"
-    temporary.write_text(json.dumps(info, indent=2) + "\n")
-    os.replace(temporary, out / "prepared.json")
-    shutil.rmtree(out / "parts")
+    pyarrow.parquet.write_table(pyarrow.concat_tables(tables), out / "manifest.parquet")
+    info |= {"image_size": FAMILIES[info["family"]].image_size, "images": total, "rejected": len(rejected), "people": len(people)}
+    write_whole(out / "prepared.json", lambda file: file.write((json.dumps(info, indent=2) + "\n").encode()))
+    _tidy(out)
     return info
 
 
-def prepare(sources: list[str], kind: str, out: Path, family: str, models: Path, drawings: bool, processes: int, backend: str, device: str) -> dict[str, Any]:
+def _manifest(part: Path) -> dict[str, Any]:
+    """Columns and rejected items of a part.
+
+    Raises:
+        PreparedError: it is damaged; it is removed, so that the next run makes it again.
+    """
+    try:
+        with np.load(part) as arrays:
+            return json.loads(str(arrays["manifest"]))
+    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
+        part.unlink()
+        raise PreparedError(f"{part} was damaged ({error}) and has been removed. Run again with the same arguments to make it anew.") from error
+
+
+def _tidy(out: Path) -> None:
+    shutil.rmtree(out / "parts", ignore_errors=True)
+    (out / "plan.json").unlink(missing_ok=True)
+
+
+def list_items(sources: list[str], kind: str) -> list[Item]:
+    """All items of all sources; keys and people of several sources are told apart by the source's name.
+
+    Raises:
+        SourceError: see training.sources.open_source.
+    """
+    names = [Path(source).resolve().name for source in sources]
+    doubled = {name for name, count in Counter(names).items() if count > 1}
+    items: list[Item] = []
+    for number, (source, name) in enumerate(zip(sources, names, strict=True), start=1):
+        found, listed = open_source(source, kind)
+        print(f"{source}: {len(listed)} items, read as {found}", flush=True)
+        prefix = f"{name}-{number}/" if name in doubled else f"{name}/"
+        items += [replace(i, key=prefix + i.key, person=prefix + i.person) for i in listed] if len(sources) > 1 else listed
+    return items
+
+
+def check_device(device: str) -> None:
+    """
+    Raises:
+        ModelError: torch cannot use it on this machine.
+    """
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:
+        raise ModelError(f"The device {device!r} cannot be used on this machine. Use cpu, or one that torch finds.") from error
+
+
+def prepare(
+    sources: list[str], kind: str, out: Path, family: str, models: Path, drawings: bool, processes: int, backend: str, device: str, chunk: int = CHUNK
+) -> dict[str, Any]:
     """Runs all of it; returns prepared.json's content.
 
     Raises:
-        SourceError: a source cannot be used. PreparedError: OUT holds another run. ModelError: models are missing.
+        SourceError: a source cannot be used. PreparedError: OUT holds another run. ModelError: models or the device are missing.
+        OutputError: OUT cannot be written.
     """
     from tqdm import tqdm
 
-    items: list[Item] = []
-    for source in sources:
-        found, listed = open_source(source, kind)
-        print(f"{source}: {len(listed)} items, read as {found}", flush=True)
-        prefix = f"{Path(source).name}/" if len(sources) > 1 else ""
-        items += [Item(prefix + i.key, prefix + i.person, i.path, i.place, i.size, i.label, i.split) for i in listed] if prefix else listed
-    settings = {"family": family, "models": models, "drawings": drawings, "device": device}
+    if backend != "ray":  # the cluster's machines may have what this one lacks
+        check_device(device)
     fingerprints = Extractor.fingerprints(family, models)
+    items = list_items(sources, kind)
     plan = {"format": FORMAT, "family": family, "drawings": drawings, "models": fingerprints, "items": len(items), "digest": _digest(items)}
     out.mkdir(parents=True, exist_ok=True)
     if (out / "prepared.json").is_file():
         old = json.loads((out / "prepared.json").read_text())
-        if {k: old.get(k) for k in plan} == plan:
-            print(f"{out} is finished already: {old['images']} images of {old['people']} people")
-            return old
-        raise PreparedError(f"{out} holds features of other images, settings or models. Use another --out, or remove it.")
-    chunks = [Chunk(n, items[i : i + CHUNK]) for n, i in enumerate(range(0, len(items), CHUNK))]
-    if (out / "plan.json").is_file() and json.loads((out / "plan.json").read_text()) != plan:
-        raise PreparedError(f"{out} holds parts of a run with other images, settings or models. Use another --out, or remove it.")
-    (out / "plan.json").write_text(json.dumps(plan))
+        if {k: old.get(k) for k in plan} != plan:
+            raise PreparedError(f"{out} holds features of other images, settings or models. Use another --out, or remove it.")
+        _tidy(out)
+        print(f"{out} is finished already: {old['images']} images of {old['people']} people")
+        return old
+    chunks = [Chunk(n, items[i : i + chunk]) for n, i in enumerate(range(0, len(items), chunk))]
+    _check_plan(out / "plan.json", {**plan, "chunk": chunk})
     for leftover in (out / "parts").glob(".*"):
         leftover.unlink()
     todo = [c for c in chunks if not c.path(out).is_file()]
     run = run_ray if backend == "ray" else run_pool
     rejected = 0
     with tqdm(total=len(items), initial=len(items) - sum(len(c.items) for c in todo), unit="img", desc="Preparing", disable=None) as bar:
-        for count, bad in run(todo, settings, out, processes):
+        for count, bad in run(todo, Settings(family, models, drawings, device), out, processes) if todo else ():
             rejected += bad
             bar.set_postfix(rejected=rejected)
             bar.update(count)
     info = merge(chunks, out, plan)
-    (out / "plan.json").unlink()
     print(f"{info['images']} images of {info['people']} people in {out}; {info['rejected']} rejected (rejected.csv)")
     return info
+
+
+def _check_plan(path: Path, plan: dict[str, Any]) -> None:
+    """Writes the plan of this run, or compares it with the one whose parts are there."""
+    if path.is_file() and (old := json.loads(path.read_text())) != plan:
+        changed = ", ".join(name for name in plan if old.get(name) != plan[name])
+        raise PreparedError(f"{path.parent} holds parts of a run with other images, settings or models ({changed}). Use another --out, or remove it.")
+    write_whole(path, lambda file: file.write(json.dumps(plan).encode()))
 
 
 def _digest(items: list[Item]) -> str:
     digest = hashlib.sha256()
     for item in items:
-        digest.update(f"{item.key}\0{item.person}\0{item.place}\n".encode())
+        digest.update(f"{item.key}\0{item.person}\0{item.place}\0{item.label}\0{item.split}\n".encode())
     return digest.hexdigest()[:16]
+
+
+def report_pairs(out: Path, family: str) -> None:
+    """Prints how many pairs each stage finds."""
+    from training.pairs import RULES, Pairs
+    from training.prepared import Prepared
+
+    prepared = Prepared.open(out, family)
+    for stage in ("landmark", "emotion"):
+        try:
+            print(f"Pairs of the {stage} stage: {Pairs(prepared, RULES[stage]).report()}")
+        except PreparedError as error:
+            print(f"Pairs of the {stage} stage: {error}")
 
 
 def main() -> None:
@@ -208,12 +311,17 @@ def main() -> None:
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--backend", choices=("pool", "ray"), default="pool")
     parser.add_argument("--device", default="cpu", help="of the autoencoder and the identity encoder, such as cuda")
+    parser.add_argument("--chunk", type=int, default=CHUNK, help="images that are written together; a kill loses at most one chunk a process")
     args = parser.parse_args()
-    from facecrafter_core.errors import FaceCrafterError
+    if min(args.processes, args.chunk) < 1:
+        parser.error("--processes and --chunk must be at least 1")
     from training.summary import draw_summary
 
     try:
-        prepare(args.source, args.kind, args.out, args.family, args.models, args.drawings, args.processes, args.backend, args.device)
+        prepare(
+            args.source, args.kind, args.out, args.family, args.models, args.drawings, args.processes, args.backend, args.device, args.chunk
+        )  # fmt: skip
+        report_pairs(args.out, args.family)
         draw_summary(args.out)
     except (SourceError, PreparedError, FaceCrafterError) as error:
         raise SystemExit(f"error: {error}") from None

@@ -1,12 +1,15 @@
 """Where training images come from: folders as their owners ship them, each listed as items in a stable order.
 
     people      one subfolder a person, any depth below it
-    ffhq        images in numbered subfolders; each image is another person
-    feed        FEED: one subfolder a subject, images or videos below it
+    ffhq        images in numbered subfolders, or FFHQ's root with images1024x1024; each image is another person
+    feed        FEED: one subfolder a subject, images or videos below it; the folder that holds a file names the expression
     mead        MEAD: SUBJECT/video/VIEW/EMOTION/LEVEL/CLIP.mp4, one frame a second
     manifest    a CSV or Parquet file with the columns path and person, and perhaps emotion
     webdataset  tar shards whose members KEY.jpg and KEY.json (or .cls, .txt) name the picture and the person, such as Arc2Face's
     synthetic   shards of training/synthetic/generate.py, with everything known
+
+FEED's layout is not described in public, so "feed" assumes no more than subject folders. Files and folders whose names begin with a dot are
+left out everywhere.
 
 An item is a place, not a picture: items are small, can be sent to other processes, and are read there.
 """
@@ -16,10 +19,12 @@ from __future__ import annotations
 import io
 import json
 import tarfile
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -27,15 +32,19 @@ from facecrafter_core.errors import PhotoError
 from facecrafter_core.faces.photo import load_photo
 from training.data import TEST, VALIDATION
 
+if TYPE_CHECKING:
+    import pyarrow
+
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 VIDEOS = {".mp4", ".mov", ".avi", ".mkv", ".webm"}
+FFHQ_IMAGES = "images1024x1024"  # beside thumbnails and in-the-wild photos of the same people
 
 
 class SourceError(ValueError):
     """A source cannot be used; the message says what was expected, what was found and what to do."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Item:
     """One image to come.
 
@@ -72,7 +81,13 @@ def open_source(folder: str | Path, kind: str = "auto") -> tuple[str, list[Item]
     kind = guess(path) if kind == "auto" else kind
     if kind not in READERS:
         raise SourceError(f"Expected a kind of source out of {sorted(READERS)}, found {kind!r}.")
-    items = list(READERS[kind](path))
+    if path.is_file() != (kind == "manifest") and not (kind == "webdataset" and path.suffix == ".tar"):
+        expected = "a CSV or Parquet file" if kind == "manifest" else "a folder"
+        raise SourceError(f"Expected {expected} for the kind {kind!r}, found {path}. Name another kind with --kind ({', '.join(sorted(READERS))}).")
+    try:
+        items = list(READERS[kind](path))
+    except OSError as error:
+        raise SourceError(f"{path} cannot be read as {kind!r}: {error.strerror or error}: {error.filename or path}.") from error
     if not items:
         raise SourceError(f"Expected images in {path}, read as {kind!r}, found none. Name its kind with --kind ({', '.join(sorted(READERS))}).")
     return kind, items
@@ -84,14 +99,31 @@ def guess(path: Path) -> str:
         return "webdataset" if path.suffix == ".tar" else "manifest"
     if (path / "columns.json").is_file():
         return "synthetic"
-    if any(path.glob("*.tar")):
+    if any(path.rglob("*.tar")):
         return "webdataset"
-    folders = sorted(p for p in path.iterdir() if p.is_dir())
+    folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
     if any((f / "video").is_dir() for f in folders):
         return "mead"
-    if any(p.suffix.lower() in PICTURES for p in path.iterdir()) or (folders and all(f.name.isdigit() and len(f.name) == 5 for f in folders)):
+    if (path / FFHQ_IMAGES).is_dir() or (folders and all(_is_thousand(f) for f in folders)):
+        return "ffhq"
+    if not folders and any(_is(p, PICTURES) for p in path.iterdir()):
         return "ffhq"
     return "people"
+
+
+def _is_thousand(folder: Path) -> bool:
+    """FFHQ's folders are 00000, 01000, 02000, and so on."""
+    return folder.name.isdigit() and len(folder.name) == 5 and folder.name.endswith("000")
+
+
+def _is(path: Path, suffixes: set[str]) -> bool:
+    return path.suffix.lower() in suffixes and not path.name.startswith(".")
+
+
+def _files(folder: Path, suffixes: set[str]) -> list[Path]:
+    """Files below a folder, in a stable order, those in hidden folders left out."""
+    found = (p for p in folder.rglob("*") if _is(p, suffixes) and p.is_file())
+    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
 
 
 def load(item: Item) -> np.ndarray:
@@ -104,15 +136,7 @@ def load(item: Item) -> np.ndarray:
     if path.suffix.lower() in VIDEOS:
         return _frame(path, item.place)
     if path.suffix == ".tar":
-        from PIL import Image, UnidentifiedImageError
-
-        with open(path, "rb") as file:
-            file.seek(item.place)
-            data = file.read(item.size)
-        try:
-            return load_photo(Image.open(io.BytesIO(data)))
-        except (UnidentifiedImageError, OSError) as error:
-            raise PhotoError(f"{item.key} in {path.name} is no picture that can be read ({error}).") from error
+        return _member(item)
     if path.suffix == ".npy":
         return np.asarray(shard(str(path))[item.place])
     return load_photo(path)
@@ -124,24 +148,47 @@ def shard(path: str) -> np.ndarray:
     return np.load(path, mmap_mode="r")
 
 
+def _member(item: Item) -> np.ndarray:
+    """A picture inside a tar file."""
+    from PIL import Image
+
+    try:
+        with open(item.path, "rb") as file:
+            file.seek(item.place)
+            data = file.read(item.size)
+        with Image.open(io.BytesIO(data)) as picture:
+            return load_photo(picture)
+    except PhotoError:
+        raise
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises for damaged pictures
+        raise PhotoError(f"{item.key} is no picture that can be read ({error}).") from error
+
+
 def _people(path: Path) -> Iterator[Item]:
-    for person in sorted(p for p in path.iterdir() if p.is_dir()):
-        for file in sorted(p for p in person.rglob("*") if p.is_file()):
+    for person in sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")):
+        for file in _files(person, PICTURES | VIDEOS):
             key = str(file.relative_to(path))
-            if file.suffix.lower() in PICTURES:
+            if _is(file, PICTURES):
                 yield Item(key, person.name, str(file))
-            elif file.suffix.lower() in VIDEOS:
+            else:
                 yield from _seconds(file, key, person.name)
 
 
+def _feed(path: Path) -> Iterator[Item]:
+    for item in _people(path):
+        folder = Path(item.path).parent.name
+        yield replace(item, label=folder) if folder != item.person else item
+
+
 def _ffhq(path: Path) -> Iterator[Item]:
-    for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in PICTURES):
+    path = path / FFHQ_IMAGES if (path / FFHQ_IMAGES).is_dir() else path
+    for file in _files(path, PICTURES):
         key = str(file.relative_to(path))
         yield Item(key, key, str(file))
 
 
 def _mead(path: Path) -> Iterator[Item]:
-    for file in sorted(p for p in path.rglob("*") if p.suffix.lower() in VIDEOS):
+    for file in _files(path, VIDEOS):
         parts = file.relative_to(path).parts
         emotion = parts[-3] if len(parts) >= 5 else ""
         yield from _seconds(file, str(file.relative_to(path)), parts[0], emotion)
@@ -174,48 +221,88 @@ def _frame(path: Path, frame: int) -> np.ndarray:
 
 
 def _manifest(path: Path) -> Iterator[Item]:
-    import pyarrow.csv
-    import pyarrow.parquet
-
-    try:
-        table = pyarrow.parquet.read_table(path) if path.suffix == ".parquet" else pyarrow.csv.read_csv(path)
-    except pyarrow.ArrowException as error:
-        raise SourceError(f"{path} is no CSV or Parquet table that can be read ({error}).") from error
+    table = _table(path)
     if missing := [name for name in ("path", "person") if name not in table.column_names]:
         raise SourceError(f"Expected the columns path and person in {path.name}, found {table.column_names}; {missing[0]} is missing.")
-    rows = table.to_pylist()
-    files = [p if (p := Path(str(row["path"]))).is_absolute() else path.parent / p for row in rows]
+    rows = [{name: "" if value is None else str(value).strip() for name, value in row.items()} for row in table.to_pylist()]
+    if empty := [i for i, row in enumerate(rows) if not row["path"] or not row["person"]]:
+        raise SourceError(f"Expected a path and a person in every row of {path.name}, found {len(empty)} rows without, the first is row {empty[0] + 1}.")
+    if twice := [name for name, count in Counter(row["path"] for row in rows).items() if count > 1]:
+        raise SourceError(f"Expected each path once in {path.name}, found {len(twice)} several times, such as {twice[0]}. Keep one row of each.")
+    files = [path.parent / row["path"] for row in rows]
     gone = [f for f in files if not f.is_file()]
     if gone:
         raise SourceError(f"{len(gone)} of the {len(files)} files named in {path.name} are not there, such as {gone[0]}. Paths are relative to the manifest's folder.")
     for row, file in zip(rows, files, strict=True):
-        yield Item(str(row["path"]), str(row["person"]), str(file), label=str(row.get("emotion") or ""))
+        yield Item(row["path"], row["person"], str(file), label=row.get("emotion", ""))
+
+
+def _table(path: Path) -> pyarrow.Table:
+    """A CSV or Parquet file; people's names stay text, so that 007 is not 7."""
+    import pyarrow
+    import pyarrow.csv
+    import pyarrow.parquet
+
+    try:
+        if path.suffix == ".parquet":
+            return pyarrow.parquet.read_table(path)
+        text = dict.fromkeys(("path", "person", "emotion"), pyarrow.string())
+        return pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(column_types=text))
+    except pyarrow.ArrowException as error:
+        raise SourceError(f"{path} is no CSV or Parquet table that can be read ({error}).") from error
 
 
 def _webdataset(path: Path) -> Iterator[Item]:
-    for tar in [path] if path.is_file() else sorted(path.glob("*.tar")):
-        pictures: dict[str, tuple[int, int]] = {}
-        people: dict[str, str] = {}
-        try:
-            with tarfile.open(tar) as archive:
-                for member in archive:
-                    stem, _, suffix = member.name.partition(".")
-                    if f".{suffix.lower()}" in PICTURES:
-                        pictures[stem] = (member.offset_data, member.size)
-                    elif suffix in ("json", "cls", "txt"):
-                        people[stem] = _person_of(archive.extractfile(member).read(), suffix)
-        except tarfile.TarError as error:
-            raise SourceError(f"{tar} is no whole tar file ({error}). Download it again.") from error
+    for tar in [path] if path.is_file() else sorted(path.rglob("*.tar")):
+        name = tar.name if path.is_file() else str(tar.relative_to(path))
+        pictures, people = _members(tar)
+        if pictures and not any(people.get(stem) or _folder(stem) for stem in pictures):
+            raise SourceError(f"Expected a KEY.json, KEY.cls or KEY.txt beside each picture in {tar}, or a folder a person, found neither.")
+        place = str(tar)
         for stem, (offset, size) in sorted(pictures.items()):
-            yield Item(f"{tar.name}/{stem}", people.get(stem) or str(Path(stem).parent), str(tar), offset, size)
+            key = f"{name}/{stem}"
+            yield Item(key, people.get(stem) or _folder(stem) or key, place, offset, size)
+
+
+def _folder(stem: str) -> str:
+    """The folder of a tar member; "" at the root."""
+    return Path(stem).parent.name
+
+
+def _members(tar: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
+    """Offset and size of each picture, and each person's name, by the members' common stem: the path up to the file name's first dot."""
+    pictures: dict[str, tuple[int, int]] = {}
+    names: dict[str, dict[str, str]] = {}
+    try:
+        with tarfile.open(tar, "r:") as archive:  # uncompressed, so that pictures can be read by their offset
+            for member in archive:
+                path = Path(member.name)
+                base, _, suffix = path.name.partition(".")
+                stem, suffix = str(path.parent / base), suffix.lower()
+                if not member.isfile() or not base:
+                    continue
+                if f".{suffix}" in PICTURES:
+                    pictures[stem] = (member.offset_data, member.size)
+                elif suffix in ("json", "cls", "txt"):
+                    names.setdefault(stem, {})[suffix] = _person_of(archive.extractfile(member).read(), suffix)
+    except tarfile.TarError as error:
+        raise SourceError(f"{tar} is no whole, uncompressed tar file ({error}). Download it again, or unpack its compression.") from error
+    best = {stem: next((n[s] for s in ("json", "cls", "txt") if n.get(s)), "") for stem, n in names.items()}
+    return pictures, best
 
 
 def _person_of(data: bytes, suffix: str) -> str:
+    """The person that a member names; "" where it names none."""
     text = data.decode("utf-8", "replace").strip()
     if suffix != "json":
         return text
-    values = json.loads(text)
-    return next((str(values[name]) for name in ("person", "identity", "id", "class", "label") if name in values), "")
+    try:
+        values = json.loads(text)
+    except json.JSONDecodeError:
+        return ""
+    if not isinstance(values, dict):
+        return str(values) if isinstance(values, (str, int)) else ""
+    return next((str(values[name]) for name in ("person", "identity", "id", "class", "label") if values.get(name) is not None), "")
 
 
 def _synthetic(path: Path) -> Iterator[Item]:
@@ -228,5 +315,5 @@ def _synthetic(path: Path) -> Iterator[Item]:
 
 
 READERS: dict[str, Callable[[Path], Iterator[Item]]] = {
-    "people": _people, "feed": _people, "ffhq": _ffhq, "mead": _mead, "manifest": _manifest, "webdataset": _webdataset, "synthetic": _synthetic,
+    "people": _people, "feed": _feed, "ffhq": _ffhq, "mead": _mead, "manifest": _manifest, "webdataset": _webdataset, "synthetic": _synthetic,
 }  # fmt: skip

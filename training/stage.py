@@ -20,7 +20,7 @@ from training.estimate import Estimate, estimate
 from training.logs import Log
 from training.loop import Average, World, learning_rate
 from training.model import ControlledModel, Rows, spread
-from training.prepared import Prepared
+from training.prepared import Prepared, PreparedError, fingerprint
 from training.sheets import Sheet
 
 
@@ -192,11 +192,18 @@ def alphas_of(family: Family, device: torch.device) -> tuple[Tensor, str]:
 
 
 def open_data(config: StageConfig) -> tuple[Prepared, Prepared]:
-    """The training and the validation images of the prepared folder."""
-    prepared = Prepared.open(config.data, config.family)
+    """The training and the validation images of the prepared folder.
+
+    Raises:
+        PreparedError: it cannot be used, was made with other models than the base's, or has no training images.
+    """
+    parts = {name: Path(config.base) / name for name in ("vae", "identity")}
+    models = {name: fingerprint(path) for name, path in parts.items() if path.is_dir()}
+    prepared = Prepared.open(config.data, config.family, models)
     split = prepared.columns["split"].astype(str)
-    training, validation = (split == name for name in ("train", "validation"))
-    return prepared.subset(training), prepared.subset(validation)
+    if not (split == "train").any():
+        raise PreparedError(f"Expected images to train on in {config.data}, found only {sorted(set(split))}. Prepare more people.")
+    return prepared.subset(split == "train"), prepared.subset(split == "validation")
 
 
 def add_noise(

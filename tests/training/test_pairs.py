@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from world import make_prepared
+
+from training.pairs import RULES, PairRules, Pairs, _directions
+from training.prepared import Prepared, PreparedError, fingerprint
+
+
+@pytest.fixture(scope="module")
+def prepared(prepared_folder: Path) -> Prepared:
+    return Prepared.open(prepared_folder, "demo")
+
+
+def angle(prepared: Prepared, a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    d = _directions(prepared.pose)
+    return np.degrees(np.arccos((d[a] * d[b]).sum(1).clip(-1, 1)))
+
+
+@pytest.mark.parametrize("stage", ["landmark", "emotion"])
+def test_pairs_follow_their_rule(prepared: Prepared, stage: str):
+    rules = RULES[stage]
+    targets, partners, mirrored = Pairs(prepared, rules).draw(0, 200)
+    assert (prepared.person[targets] == prepared.person[partners]).all() and (targets != partners).all() and not mirrored.any()
+    turned = angle(prepared, targets, partners)
+    assert (turned >= rules.min_pose - 1e-3).all() and (turned <= rules.max_pose + 1e-3).all()
+    scores = np.asarray(prepared["blendshapes"], np.float32)
+    assert (np.sqrt(np.square(scores[targets] - scores[partners]).mean(1)) >= rules.min_expression - 1e-3).all()
+
+
+def test_draws_follow_from_seed_and_step(prepared: Prepared):
+    pairs, again, other = Pairs(prepared, PairRules()), Pairs(prepared, PairRules()), Pairs(prepared, PairRules(), seed=1)
+    assert all((a == b).all() for a, b in zip(pairs.draw(7, 50), again.draw(7, 50), strict=True))
+    assert (pairs.draw(7, 50)[0] != pairs.draw(8, 50)[0]).any()
+    assert (pairs.draw(7, 50)[0] != other.draw(7, 50)[0]).any()
+
+
+def test_a_person_with_one_image_is_paired_with_its_mirror_image(tmp_path: Path):
+    prepared = Prepared.open(make_prepared(tmp_path, people=5, each=1), "demo")
+    pairs = Pairs(prepared, RULES["landmark"])
+    targets, partners, mirrored = pairs.draw(0, 20)
+    assert mirrored.all() and (targets == partners).all()
+    assert "5 images paired with their mirror image" in pairs.report()
+
+
+def test_no_pair_is_an_error_that_says_what_to_do(tmp_path: Path):
+    prepared = Prepared.open(make_prepared(tmp_path, people=5, each=1), "demo")
+    with pytest.raises(PreparedError, match="at least one person with two images"):
+        Pairs(prepared, PairRules(mirror_single=False))
+
+
+def test_the_report_counts_pairs(prepared: Prepared):
+    assert Pairs(prepared, PairRules()).report().startswith("24 images of 6 people: 72 pairs")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (lambda f: (f / "prepared.json").unlink(), "Expected a folder made by training/prepare.py"),
+        (lambda f: (f / "masks.npy").unlink(), "Expected masks.npy"),
+        (lambda f: np.save(f / "masks.npy", np.zeros((3, 8, 8))), "has 3 rows"),
+        (lambda f: (f / "prepared.json").write_text(json.dumps({**json.loads((f / "prepared.json").read_text()), "format": 99})), "format 99"),
+        (lambda f: (f / "prepared.json").write_text(json.dumps({**json.loads((f / "prepared.json").read_text()), "family": "full"})), "prepared for the full family"),
+    ],
+)  # fmt: skip
+def test_a_folder_that_is_not_whole_is_refused(prepared_folder: Path, tmp_path: Path, spoil, message: str):
+    folder = tmp_path / "copy"
+    shutil.copytree(prepared_folder, folder)
+    spoil(folder)
+    with pytest.raises(PreparedError, match=message):
+        Prepared.open(folder, "demo")
+
+
+def test_features_of_another_model_are_refused(prepared_folder: Path):
+    with pytest.raises(PreparedError, match="made with another vae"):
+        Prepared.open(prepared_folder, "demo", {"vae": "1"})
+    with pytest.raises(PreparedError, match="Expected model weights"):
+        fingerprint(prepared_folder / "nothing")

@@ -1,0 +1,254 @@
+"""The two stages on the demo's network with random features and 8 x 8 latents."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from facecrafter_core.control.adapter import load_adapter, read_adapter_metadata
+from facecrafter_core.diffusion.families import DEMO
+from training.config import ConfigError, JointConfig, PretrainConfig, from_yaml
+from training.model import Rows
+from training.prepared import PreparedError
+from training.pretrain import train as pretrain
+from training.stage import load_base, micro_batch, prepare_model
+from training.train_joint import by_condition
+from training.train_joint import train as train_joint
+
+ROOT = Path(__file__).resolve().parents[2]
+QUICK = {"base": "random", "family": "demo", "workers": 0, "log_every": 1, "save_every": 2, "steps": 4, "learning_rate": 1e-3, "warmup": 1}
+
+
+@pytest.fixture
+def pretraining(prepared_folder: Path, tmp_path: Path) -> PretrainConfig:
+    return PretrainConfig(data=prepared_folder, out=tmp_path / "run", batch=4, **QUICK)
+
+
+@pytest.fixture
+def joint(prepared_folder: Path, tmp_path: Path) -> JointConfig:
+    return JointConfig(data=prepared_folder, out=tmp_path / "run", replicas=4, images_per_batch=2, **QUICK)
+
+
+def logged(out: Path, name: str) -> dict[int, float]:
+    lines = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    return {line["step"]: line[name] for line in lines}
+
+
+def losses(out: Path) -> dict[int, float]:
+    return logged(out, "loss")
+
+
+def norms(out: Path) -> dict[int, float]:
+    """Of the gradients: equal only if they are."""
+    return logged(out, "norm")
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    newest = sorted((out / "checkpoints").glob("step_*.pt"))[-1]
+    return torch.load(newest, weights_only=True)["weights"]
+
+
+@pytest.mark.parametrize("module", ["landmark", "emotion"])
+def test_pretraining_trains_one_module_and_its_projections(pretraining: PretrainConfig, module: str):
+    pretrain(replace(pretraining, module=module))
+    trained = {name.split(".")[1] for name in weights(pretraining.out)}
+    assert trained == {module, f"{module}_branch"}
+    adapter = load_adapter(pretraining.out / "adapter.safetensors")
+    assert (adapter.landmark is None) == (module == "emotion") and (adapter.emotion is None) == (module == "landmark")
+    assert read_adapter_metadata(pretraining.out / "adapter.safetensors")["stage"] == module
+
+
+def test_the_joint_stage_trains_both_modules_and_the_text_encoder(joint: JointConfig):
+    train_joint(joint)
+    trained = weights(joint.out)
+    assert {name.split(".")[0] for name in trained} == {"adapter", "text_encoder"}
+    assert {name.split(".")[1] for name in trained if name.startswith("adapter")} == {"landmark", "landmark_branch", "emotion", "emotion_branch"}
+    assert (joint.out / "text_encoder/config.json").is_file()
+
+
+def test_without_its_weight_the_disentanglement_loss_is_not_computed(joint: JointConfig):
+    train_joint(replace(joint, ad_weight=0.0))
+    assert "ad" not in json.loads((joint.out / "log.jsonl").read_text().splitlines()[0])
+
+
+def test_the_joint_stage_starts_from_both_pretrained_modules(pretraining: PretrainConfig, joint: JointConfig):
+    files = []
+    for module in ("landmark", "emotion"):
+        config = replace(pretraining, module=module, out=pretraining.out / module)
+        pretrain(config)
+        files.append(config.out / "adapter.safetensors")
+    from training.loop import World
+
+    model = prepare_model(replace(joint, init=tuple(files)), World(), landmark=True, emotion=True, text_encoder=True)
+    ours, theirs = model.adapter.state_dict(), {k: v for f in files for k, v in load_adapter(f).state_dict().items()}
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def test_each_image_has_a_quarter_of_its_rows_under_each_condition():
+    rows = Rows.mixed(images=3, replicas=2)
+    assert (rows.landmark, rows.emotion) == (slice(6, 18), slice(12, 24))
+    image = by_condition(torch.arange(3)[:, None].expand(3, 8))
+    assert image.tolist() == [0, 0, 1, 1, 2, 2] * 4
+
+
+@pytest.mark.parametrize("stage", ["pretraining", "joint"])
+def test_a_stopped_run_goes_on_bit_for_bit(stage: str, request: pytest.FixtureRequest):
+    config, train = request.getfixturevalue(stage), {"pretraining": pretrain, "joint": train_joint}[stage]
+    whole = replace(config, out=config.out / "whole")
+    parts = replace(config, out=config.out / "parts")
+    train(whole)
+    train(replace(parts, steps=2))
+    train(parts)
+    assert losses(parts.out) == losses(whole.out)
+    assert all(torch.equal(a, b) for a, b in zip(weights(parts.out).values(), weights(whole.out).values(), strict=True))
+
+
+def command(stage: str, processes: int = 1, **settings: object) -> list[str]:
+    """The command line of a stage, under torchrun if there are several processes."""
+    launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
+    flags = [part for name, value in {**QUICK, **settings}.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    return [sys.executable, *launcher, "-m", f"training.{stage}", *flags]
+
+
+SEPARATE = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "CUDA_VISIBLE_DEVICES": ""}
+
+
+def run(arguments: list[str]) -> None:
+    found = subprocess.run(arguments, cwd=ROOT, env=SEPARATE, capture_output=True, text=True)
+    assert found.returncode == 0, found.stderr[-3000:]
+
+
+def test_a_run_killed_while_it_saves_goes_on_bit_for_bit(prepared_folder: Path, tmp_path: Path):
+    whole, killed = (command("pretrain", data=prepared_folder, out=tmp_path / name, batch=4, steps=10, save_every=1) for name in ("whole", "killed"))
+    run(whole)
+    folder = tmp_path / "killed/checkpoints"
+    process = subprocess.Popen(killed, cwd=ROOT, env=SEPARATE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 120
+    while process.poll() is None and time.time() < deadline:
+        if list(folder.glob("step_*.pt")) and list(folder.glob(".step_*.part")):
+            os.kill(process.pid, signal.SIGKILL)
+        time.sleep(0.001)
+    process.wait()
+    assert process.returncode == -signal.SIGKILL, "the run ended before it could be killed while saving"
+    run(killed)
+    assert not list(folder.glob(".*")) and losses(tmp_path / "killed") == losses(tmp_path / "whole")
+    ours, theirs = weights(tmp_path / "killed"), weights(tmp_path / "whole")
+    assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+@pytest.mark.parametrize(("stage", "size", "more"), [("pretrain", "batch", {}), ("train_joint", "images_per_batch", {"replicas": 4, "ad_weight": 0.05})])
+def test_two_processes_have_the_losses_of_one(stage: str, size: str, more: dict, prepared_folder: Path, tmp_path: Path):
+    for count in (1, 2):
+        more |= {size: 4 // count, "learning_rate": 1e-5, "steps": 3}
+        run(command(stage, count, data=prepared_folder, out=tmp_path / str(count), **more))
+    assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-4)
+    assert norms(tmp_path / "2") == pytest.approx(norms(tmp_path / "1"), rel=1e-3)
+
+
+def test_gradient_accumulation_and_checkpointing_change_nothing_but_memory(joint: JointConfig):
+    others = {"plain": {}, "accumulated": {"accumulate": 2, "images_per_batch": 1}, "checkpointed": {"gradient_checkpointing": True}}
+    for name, other in others.items():
+        train_joint(replace(joint, out=joint.out / name, ad_weight=0.05, drop_identity=0.0, learning_rate=1e-5, steps=3, **other))
+    for name in ("accumulated", "checkpointed"):
+        assert losses(joint.out / name) == pytest.approx(losses(joint.out / "plain"), rel=1e-4)
+        assert norms(joint.out / name) == pytest.approx(norms(joint.out / "plain"), rel=1e-3)
+
+
+def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_checkpoint(pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch):
+    import training.pretrain as module
+
+    original, calls = module.diffusion_loss, []
+
+    def spoiled(*args):
+        calls.append(1)
+        return original(*args) * (float("nan") if len(calls) == 4 else 1)
+
+    monkeypatch.setattr(module, "diffusion_loss", spoiled)
+    with pytest.raises(SystemExit, match="The loss is nan in the steps before 4. The last good checkpoint is .*step_00000002.pt"):
+        pretrain(pretraining)
+    assert not (pretraining.out / "adapter.safetensors").exists()
+
+
+def test_a_diverging_loss_stops(pretraining: PretrainConfig):
+    with pytest.raises(SystemExit, match="The loss rose to"):
+        pretrain(replace(pretraining, diverged=0.5))
+
+
+def test_old_checkpoints_go_except_those_to_keep(pretraining: PretrainConfig):
+    pretrain(replace(pretraining, steps=6, save_every=1, keep_last=1, keep_every=4))
+    assert [p.name for p in sorted((pretraining.out / "checkpoints").iterdir())] == ["step_00000004.pt", "step_00000006.pt"]
+
+
+def test_a_checkpoint_of_other_settings_is_refused(pretraining: PretrainConfig):
+    pretrain(replace(pretraining, steps=2))
+    with pytest.raises(ConfigError, match="was made with learning_rate = 0.001, this run has 0.002"):
+        pretrain(replace(pretraining, learning_rate=2e-3))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"base": "nowhere"}, ConfigError, "Expected a base at nowhere"),
+        ({"data": Path("nowhere")}, PreparedError, "Expected a folder made by training/prepare.py at nowhere"),
+        ({"family": "full"}, PreparedError, "prepared for the demo family, expected full"),
+        ({"init": (Path("nowhere.safetensors"),)}, ValueError, "no adapter file at nowhere"),
+    ],
+)
+def test_bad_settings_are_one_sentence(pretraining: PretrainConfig, change: dict, error: type[Exception], message: str):
+    with pytest.raises(error, match=message):
+        pretrain(replace(pretraining, **change))
+
+
+def test_replicas_that_four_conditions_cannot_share_are_refused(joint: JointConfig):
+    with pytest.raises(ConfigError, match="found 6"):
+        train_joint(replace(joint, replicas=6))
+
+
+@pytest.mark.parametrize("name", ["demo_pretrain", "full_pretrain"])
+def test_presets_are_read(name: str):
+    assert from_yaml(PretrainConfig, name).family == name.split("_")[0]
+
+
+def test_an_unknown_setting_in_a_preset_is_named(tmp_path: Path):
+    (tmp_path / "mine.yaml").write_text("famly: demo\n")
+    with pytest.raises(ConfigError, match="unknown settings \\['famly'\\]"):
+        from_yaml(PretrainConfig, str(tmp_path / "mine.yaml"))
+    with pytest.raises(ConfigError, match="Expected a preset out of"):
+        from_yaml(JointConfig, "nothing")
+
+
+def test_the_paper_s_settings_are_the_full_presets():
+    pretraining, joint = from_yaml(PretrainConfig, "full_pretrain"), from_yaml(JointConfig, "full_joint")
+    assert (pretraining.steps, pretraining.batch, joint.steps, joint.replicas, joint.images_per_batch, joint.ad_weight) == (100_000, 16, 50_000, 16, 1, 5e-4)
+
+
+def test_a_dry_run_prints_sizes_and_trains_nothing(pretraining: PretrainConfig, capsys: pytest.CaptureFixture):
+    pretrain(replace(pretraining, dry_run=True))
+    printed = capsys.readouterr().out
+    assert "trained" in printed and "steps an epoch" in printed and not pretraining.out.exists()
+
+
+def test_the_estimate_counts_the_arithmetic_of_the_network(pretraining: PretrainConfig):
+    from training.loop import World
+
+    model = prepare_model(pretraining, World(), landmark=True, emotion=False, text_encoder=False)
+    one, two = (micro_batch(model, Rows(slice(0, n), slice(0, n)), n, False) for n in (1, 2))
+    assert two.flops == pytest.approx(2 * one.flops, rel=0.01) and one.flops > 5e9 and two.activations > 1.8 * one.activations
+    assert all(p.grad is None for p in model.parameters())
+
+
+def test_a_base_of_the_other_family_is_refused():
+    with pytest.raises(ConfigError, match="Choose the other family"):
+        from facecrafter_core.diffusion.families import FULL
+
+        load_base(str(ROOT / "demo"), FULL)
+    assert load_base("random", DEMO)[0].config.cross_attention_dim == 128
