@@ -56,7 +56,13 @@ class World:
         return dict(zip(values, together / self.size, strict=True))
 
     def close(self) -> None:
+        """Waits for all processes, and ends their connection.
+
+        Without the barrier, gloo's thread may still hold a tensor when DDP's destructor waits for that thread, with Python's lock held: both
+        would wait for ever (seen with torch 2.13).
+        """
         if self.size > 1:
+            torch.distributed.barrier()
             torch.distributed.destroy_process_group()
 
 

@@ -13,8 +13,10 @@ import argparse
 import csv
 import hashlib
 import json
+import logging
 import multiprocessing
 import os
+import pickle
 import shutil
 import zipfile
 from collections import Counter
@@ -78,8 +80,17 @@ def _extractor(settings: Settings) -> Extractor:
     return Extractor(**asdict(settings))
 
 
-def _work(chunk: Chunk, out: Path, settings: Settings) -> tuple[int, int]:
-    return work(chunk, out, _extractor(settings))
+_settings: Settings | None = None
+
+
+def _start_worker(settings: Settings) -> None:
+    """Models are loaded with the first chunk, so that what is wrong with them is raised there, and not as a broken pool."""
+    global _settings
+    _settings = settings
+
+
+def _work(chunk: Chunk, out: Path) -> tuple[int, int]:
+    return work(chunk, out, _extractor(_settings))
 
 
 def run_pool(chunks: list[Chunk], settings: Settings, out: Path, processes: int) -> Iterator[tuple[int, int]]:
@@ -88,17 +99,18 @@ def run_pool(chunks: list[Chunk], settings: Settings, out: Path, processes: int)
     from concurrent.futures.process import BrokenProcessPool
 
     if min(processes, len(chunks)) <= 1:
+        _start_worker(settings)
         for chunk in chunks:
-            yield _work(chunk, out, settings)
+            yield _work(chunk, out)
         return
     context = multiprocessing.get_context("spawn")  # MediaPipe and CUDA do not survive a fork
-    pool = ProcessPoolExecutor(min(processes, len(chunks)), context)
+    pool = ProcessPoolExecutor(min(processes, len(chunks)), context, _start_worker, (settings,))
     rest = iter(chunks)
     try:
-        waiting = {pool.submit(_work, chunk, out, settings) for chunk in islice(rest, 2 * processes)}
+        waiting = {pool.submit(_work, chunk, out) for chunk in islice(rest, 2 * processes)}
         while waiting:
             done, waiting = wait(waiting, return_when=FIRST_COMPLETED)
-            waiting |= {pool.submit(_work, chunk, out, settings) for chunk in islice(rest, len(done))}
+            waiting |= {pool.submit(_work, chunk, out) for chunk in islice(rest, len(done))}
             for future in done:
                 yield future.result()
     except BrokenProcessPool as error:
@@ -118,31 +130,34 @@ def run_ray(chunks: list[Chunk], settings: Settings, out: Path, processes: int) 
     except ImportError as error:
         raise SourceError("The Ray backend needs Ray: pip install 'ray[data]'. Or leave --backend out.") from error
     if not ray.is_initialized():
-        ray.init(log_to_driver=False)
+        ray.init(log_to_driver=False, logging_level="warning")
+    logging.getLogger("ray.data").setLevel("WARNING")
+    ray.data.DataContext.get_current().enable_progress_bars = False  # there is one already
     workers = max(1, min(processes, len(chunks)))
     gpus = min(1.0, ray.cluster_resources().get("GPU", 0) / workers) if settings.device.startswith("cuda") else 0
-    out = out.absolute()
-    here = {"family": settings.family, "models": settings.models.absolute(), "drawings": settings.drawings, "device": settings.device}
+    place, arguments = str(out.absolute()), {**asdict(settings), "models": settings.models.absolute()}
 
     class Worker:
+        """Finds everything by import: under `python -m` this module is __main__, which a worker does not have."""
+
         def __init__(self) -> None:
             from training import prepare
 
-            self.prepare, self.settings = prepare, prepare.Settings(**here)
+            self.prepare, self.extractor = prepare, prepare._extractor(prepare.Settings(**arguments))
 
         def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-            found = [self.prepare._work(self.prepare.Chunk(**chunk), out, self.settings) for chunk in batch["chunk"]]
+            chunks = [self.prepare.Chunk(*pickle.loads(data)) for data in batch["chunk"]]
+            found = [self.prepare.work(chunk, Path(place), self.extractor) for chunk in chunks]
             return {"items": [n for n, _ in found], "rejected": [r for _, r in found]}
 
-    data = ray.data.from_items([{"chunk": {"number": c.number, "items": c.items}} for c in chunks], override_num_blocks=len(chunks))
-    found = data.map_batches(Worker, batch_size=1, concurrency=workers, num_gpus=gpus, num_cpus=1)
+    rows = [{"chunk": pickle.dumps((c.number, c.items))} for c in chunks]
+    pool = ray.data.ActorPoolStrategy(size=workers)
+    found = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(Worker, batch_size=1, compute=pool, num_gpus=gpus, num_cpus=1)
     try:
         for row in found.iter_rows():
             yield int(row["items"]), int(row["rejected"])
-    except ray.exceptions.RayTaskError as error:
-        if isinstance(error.cause, FaceCrafterError):
-            raise error.cause from None
-        raise
+    except ray.exceptions.RayError as error:
+        raise PreparedError(f"The Ray backend stopped: {str(error).strip().splitlines()[-1]} Finished chunks are kept: run again with the same arguments.") from error
 
 
 def merge(chunks: list[Chunk], out: Path, info: dict[str, Any]) -> dict[str, Any]:
@@ -232,7 +247,7 @@ def check_device(device: str) -> None:
 
 
 def prepare(
-    sources: list[str], kind: str, out: Path, family: str, models: Path, drawings: bool, processes: int, backend: str, device: str, chunk: int = CHUNK
+    sources: list[str], kind: str, out: Path, family: str, models: Path, drawings: bool, processes: int, backend: str, device: str, chunk: int | None = None
 ) -> dict[str, Any]:
     """Runs all of it; returns prepared.json's content.
 
@@ -255,6 +270,7 @@ def prepare(
         _tidy(out)
         print(f"{out} is finished already: {old['images']} images of {old['people']} people")
         return old
+    chunk = chunk or CHUNK
     chunks = [Chunk(n, items[i : i + chunk]) for n, i in enumerate(range(0, len(items), chunk))]
     _check_plan(out / "plan.json", {**plan, "chunk": chunk})
     for leftover in (out / "parts").glob(".*"):

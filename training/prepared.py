@@ -94,7 +94,10 @@ class Prepared:
             unfinished = " It holds parts of an unfinished run: start training/prepare.py again with the same arguments."
             hint = unfinished if (folder / "parts").is_dir() else ""
             raise PreparedError(f"Expected a folder made by training/prepare.py at {folder}, found no prepared.json there.{hint}")
-        info = json.loads((folder / "prepared.json").read_text())
+        try:
+            info = json.loads((folder / "prepared.json").read_text())
+        except ValueError as error:
+            raise PreparedError(f"{folder / 'prepared.json'} is damaged ({error}). Prepare the images again.") from error
         if info.get("format") != FORMAT:
             raise PreparedError(f"{folder} has format {info.get('format')!r}, expected {FORMAT}. Prepare the images again with this version.")
         if info["family"] != family:
@@ -102,7 +105,10 @@ class Prepared:
         for name, expected in (models or {}).items():
             if (found := info["models"].get(name, expected)) != expected:
                 raise PreparedError(f"The features in {folder} were made with another {name} ({found}) than the one in use ({expected}). Prepare them again.")
-        table = parquet.read_table(folder / "manifest.parquet")
+        try:
+            table = parquet.read_table(folder / "manifest.parquet")
+        except (OSError, ValueError) as error:  # pyarrow's errors are one or the other
+            raise PreparedError(f"{folder / 'manifest.parquet'} is missing or damaged. Run training/prepare.py again.") from error
         columns = {name: table[name].to_numpy(zero_copy_only=False) for name in table.column_names}
         every, arrays = np.arange(table.num_rows), {}
         for name in ARRAYS:
@@ -111,7 +117,10 @@ class Prepared:
                 if name not in OPTIONAL:
                     raise PreparedError(f"Expected {path.name} in {folder}, found no such file. Run training/prepare.py again.")
                 continue
-            array = np.load(path, mmap_mode="r")
+            try:
+                array = np.load(path, mmap_mode="r")
+            except (OSError, ValueError) as error:  # a cut file is shorter than its own header says
+                raise PreparedError(f"{path} is cut or damaged ({error}). Run training/prepare.py again.") from error
             if len(array) != info["images"] or len(array) != len(every):
                 raise PreparedError(f"{path} has {len(array)} rows, the manifest {len(every)}, prepared.json says {info['images']}. Prepare again.")
             arrays[name] = Column(array, every)

@@ -16,7 +16,7 @@ from training.losses import diffusion_loss, min_snr_weights
 from training.model import Rows
 from training.pairs import RULES, Pairs
 from training.prepared import PreparedError
-from training.sheets import Sheet
+from training.report import Report
 from training.stage import Stage, add_noise, alphas_of, dry_run, open_data, prepare_model
 
 
@@ -36,8 +36,8 @@ def train(config: PretrainConfig) -> None:
         print(pairs.report(), flush=True)
 
     data = StepData(training, pairs, world, images, model.adapter.config.picture_size, drawings=landmark, emotions=emotion, masks=False)
-    sheet = Sheet.where_possible(validation, config.base, config.out, world.device) if world.rank == 0 else None
-    stage = Stage(config, world, model, images * world.size, images * world.size, config.module, sheet)
+    report = Report.where_possible(validation, config.base, config.out, world.device) if world.rank == 0 else None
+    stage = Stage(config, world, model, images * world.size, images * world.size, config.module, report)
     batches = data.read_ahead(stage.start, config.steps, config.workers, world.device)
     for step in stage.steps():
         batch = next(batches)

@@ -286,7 +286,7 @@ def _members(tar: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
                 elif suffix in ("json", "cls", "txt"):
                     names.setdefault(stem, {})[suffix] = _person_of(archive.extractfile(member).read(), suffix)
     except tarfile.TarError as error:
-        raise SourceError(f"{tar} is no whole, uncompressed tar file ({error}). Download it again, or unpack its compression.") from error
+        raise SourceError(f"{tar} is no whole tar file ({error}). Download it again; compressed shards have to be decompressed first.") from error
     best = {stem: next((n[s] for s in ("json", "cls", "txt") if n.get(s)), "") for stem, n in names.items()}
     return pictures, best
 

@@ -21,7 +21,7 @@ from training.logs import Log
 from training.loop import Average, World, learning_rate
 from training.model import ControlledModel, Rows, spread
 from training.prepared import Prepared, PreparedError, fingerprint
-from training.sheets import Sheet
+from training.report import Report
 
 
 def load_base(base: str, family: Family) -> tuple[nn.Module, nn.Module]:
@@ -73,11 +73,11 @@ class Stage:
         model: its parameters with requires_grad are what trains.
         images, rows: a step, over all processes and micro-batches.
         name: stage, as the adapter file says it.
-        sheet: makes sample pictures, or None.
+        report: losses and samples of people who are not trained on, or None.
     """
 
-    def __init__(self, config: StageConfig, world: World, model: ControlledModel, images: int, rows: int, name: str, sheet: Sheet | None = None) -> None:
-        self.config, self.world, self.model, self.name, self.sheet = config, world, model, name, sheet
+    def __init__(self, config: StageConfig, world: World, model: ControlledModel, images: int, rows: int, name: str, report: Report | None = None) -> None:
+        self.config, self.world, self.model, self.name, self.report = config, world, model, name, report
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters, config.learning_rate, weight_decay=config.weight_decay, fused=world.device.type == "cuda"
@@ -114,10 +114,10 @@ class Stage:
                 where = f"The last good checkpoint is {self.saved}." if self.saved else "There is no checkpoint yet."
                 raise SystemExit(f"{error} {where} Lower --learning-rate, or look at the data.") from None
             if self.world.rank == 0:
-                if self.sheet and (done % config.sample_every == 0 or done == config.steps):
+                if self.report and (done % config.sample_every == 0 or done == config.steps):
                     self.average.swap()
                     self.log.pause()
-                    self.sheet(self.model, done, self.log)
+                    self.log.picture("samples", self.report(self.model, done), done)
                     self.log.resume()
                     self.average.swap()
                 if done % config.save_every == 0 or done == config.steps:

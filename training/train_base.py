@@ -1,7 +1,7 @@
 """Trains the demo's base from nothing: a denoiser of SD 1.5's topology, an identity-token text encoder, and a first adapter with them.
 
-    python -m training.train_base --data faces --out runs/demo
-    torchrun --nproc-per-node 2 -m training.train_base --data faces --out runs/demo --minutes 20
+    python -m training.train_base --data prepared --out runs/demo
+    torchrun --nproc-per-node 2 -m training.train_base --data prepared --out runs/demo --minutes 20
 
 Stable Diffusion's queries have learned from captions what is where; Arc2Face inherits that, and a frozen base that lacks it is hard to
 steer. Here the landmark and emotion modules take the captions' place: they train in the same steps. In each batch a part of the rows has
@@ -16,66 +16,17 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
 from facecrafter_core.control.adapter import FaceCrafterAdapter, save_adapter
-from facecrafter_core.control.branches import branch_inputs
 from facecrafter_core.control.config import DEMO as DEMO_CONTROL
 from facecrafter_core.diffusion.families import DEMO, new_scheduler, new_text_encoder, new_unet
-from facecrafter_core.diffusion.identity_tokens import encode_identity_tokens, encode_no_identity
-from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
-from facecrafter_core.diffusion.processors import install_branches
-from facecrafter_core.faces.emotion import EMOTIONS, Emotion
-from training.data import Faces, load_faces, partners
-from training.diffusion import Noising, draw_timesteps, format_table, loss_table
-from training.encode_features import Features
-from training.loop import Average, Progress, World, learning_rate, load_checkpoint, save_checkpoint, save_sheet
-
-EMOTION_COLUMNS = ["valence", "arousal", *EMOTIONS]
-
-
-class Base(nn.Module):
-    """The base and its first adapter.
-
-    The rows of a batch with landmarks and those with emotion are slices: each branch is computed on its own.
-    """
-
-    def __init__(self, compile_unet: bool = False) -> None:
-        super().__init__()
-        self.unet = new_unet(DEMO).to(memory_format=torch.channels_last)
-        install_branches(self.unet)
-        self.text_encoder, self.adapter = new_text_encoder(DEMO), FaceCrafterAdapter(DEMO_CONTROL)
-        self.predict = torch.compile(self._predict) if compile_unet else self._predict
-
-    def _predict(
-        self, noisy: Tensor, timesteps: Tensor, context: Tensor, drawings: Tensor, emotions: Tensor, rows: tuple[slice, slice]
-    ) -> Tensor:
-        adapter, per_branch = self.adapter, []
-        if drawings.numel():
-            tokens = adapter.landmark(drawings.permute(0, 3, 1, 2).float() / 255)
-            per_branch.append(branch_inputs(adapter.landmark_branch.project(tokens), tokens.new_ones(len(tokens), 1, 1), rows[0]))
-        if emotions.numel():
-            tokens = adapter.emotion(emotions)
-            per_branch.append(branch_inputs(adapter.emotion_branch.project(tokens), tokens.new_ones(len(tokens), 1, 1), rows[1]))
-        branches = [list(layer) for layer in zip(*per_branch, strict=True)] or None
-        return self.unet(noisy, timesteps, context, cross_attention_kwargs={"branches": branches}, return_dict=False)[0]
-
-    def forward(
-        self,
-        noisy: Tensor,
-        timesteps: Tensor,
-        identities: Tensor,
-        keep_identity: Tensor,
-        drawings: Tensor,
-        emotions: Tensor,
-        rows: tuple[slice, slice],
-    ) -> Tensor:
-        """Prediction for noisy latents [B, 4, h, w]; drawings and emotions are those of their rows."""
-        context = encode_identity_tokens(self.text_encoder, DEMO, identities)
-        none = encode_no_identity(self.text_encoder, DEMO)
-        context = torch.where(keep_identity[:, None, None], context, none)
-        return self.predict(noisy, timesteps, context, drawings, emotions, rows)
+from training.data import partners
+from training.diffusion import Noising, draw_timesteps
+from training.loop import Average, Progress, World, learning_rate, load_checkpoint, save_checkpoint
+from training.model import ControlledModel, Rows
+from training.prepared import Prepared, PreparedError
+from training.report import Report
 
 
 def blur_identities(identities: Tensor, most: float) -> Tensor:
@@ -89,7 +40,8 @@ def blur_identities(identities: Tensor, most: float) -> Tensor:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--data", type=Path, required=True, help="folder of training/prepare.py, with drawings")
+    parser.add_argument("--models", type=Path, required=True, help="folder with the autoencoder that made the latents")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--steps", type=int, default=12000)
     parser.add_argument("--minutes", type=float, help="choose the number of steps so that training takes this long")
@@ -105,15 +57,20 @@ def main() -> None:
 
     world = World()
     torch.manual_seed(world.rank)
-    faces = load_faces(args.data, images=False)
-    everything = Features.load(args.data, torch.device("cpu"))
-    emotions = faces.table(EMOTION_COLUMNS)
-    is_train, is_held_out = faces.person >= 400, (faces.person >= 200) & (faces.person < 400)
-    train, person = everything.take(is_train), faces.person[is_train]
-    latents, identities, drawings = (t.to(world.device) for t in (train.latents, train.identities, train.drawings))
-    train_emotions = emotions[is_train].to(world.device)
+    try:
+        prepared = Prepared.open(args.data, "demo")
+        if "drawings" not in prepared.arrays:
+            raise PreparedError(f"Expected drawings in {args.data}, found none. Run training/prepare.py with --drawings.")
+    except PreparedError as error:
+        raise SystemExit(f"error: {error}") from None
+    split = prepared.columns["split"].astype(str)
+    train, person = prepared.subset(split == "train"), prepared.subset(split == "train").person
+    names = ("latent_mean", "identities", "drawings", "emotions")
+    latents, identities, drawings, emotions = (torch.from_numpy(np.asarray(train[name])).to(world.device) for name in names)
 
-    model = Base(args.compile).to(world.device)
+    adapter = FaceCrafterAdapter(DEMO_CONTROL)
+    unet = new_unet(DEMO).to(memory_format=torch.channels_last)
+    model = ControlledModel(unet, new_text_encoder(DEMO), adapter, DEMO, args.compile).to(world.device)
     parameters = list(model.parameters())
     optimizer = torch.optim.AdamW(parameters, args.learning_rate, betas=(0.9, 0.99), weight_decay=0.01, fused=world.device.type == "cuda")
     average = Average(parameters, 0.9995)
@@ -128,9 +85,10 @@ def main() -> None:
 
     lmk_only, both, emo_only = (round(args.batch * share) for share in args.shares)
     with_landmarks, with_emotion = slice(0, lmk_only + both), slice(lmk_only, lmk_only + both + emo_only)
+    rows = Rows(with_landmarks, with_emotion)
     plain = torch.arange(args.batch, device=world.device) >= lmk_only + both + emo_only
     trained = world.wrap(model)
-    report = Report(world, model, faces.take(is_held_out), everything.take(is_held_out), noising, args.out)
+    report = Report(prepared.subset(split == "validation"), args.models / "vae", args.out, world.device) if world.rank == 0 else None
     progress = Progress(args.steps, args.batch * world.size, 100, quiet=world.rank > 0)
     pair = torch.from_numpy(partners(person, np.random.default_rng(start))).to(world.device)
     began, step = time.perf_counter(), start - 1
@@ -150,19 +108,20 @@ def main() -> None:
         timesteps = draw_timesteps(args.batch, world.device, args.timestep_power)
         noisy, target = noising(clean, torch.randn_like(clean), timesteps)
         keep = ~plain | (torch.rand(args.batch, device=world.device) > args.drop_identity)
-        conditions = drawings[which[with_landmarks]], train_emotions[which[with_emotion]], (with_landmarks, with_emotion)
+        identity = blur_identities(identities[pair[which]], args.blur_identity)
         with world.autocast():
-            found = trained(noisy, timesteps, blur_identities(identities[pair[which]], args.blur_identity), keep, *conditions)
+            found, _ = trained(noisy, timesteps, identity, keep, drawings[which[with_landmarks]], emotions[which[with_emotion]], rows)
         error = (found.float() - target).square().mean((1, 2, 3))
         optimizer.zero_grad(set_to_none=True)
         error.mean().backward()
         torch.nn.utils.clip_grad_norm_(parameters, 1.0)
         optimizer.step()
         average.update(step)
-        progress.add(step, lmk=error[:lmk_only].mean(), both=error[lmk_only : lmk_only + both].mean(), emo=error[with_emotion][both:].mean(), id=error[with_emotion.stop :].mean())
+        parts = {"lmk": error[:lmk_only], "both": error[lmk_only : lmk_only + both], "emo": error[with_emotion][both:], "id": error[with_emotion.stop :]}
+        progress.add(step, **{name: part.mean() for name, part in parts.items()})
         if ((step + 1) % args.report_every == 0 or step + 1 == args.steps) and world.rank == 0:
             average.swap()
-            report(step + 1)
+            report(model, step + 1)
             model.unet.save_pretrained(args.out / "unet")
             model.text_encoder.save_pretrained(args.out / "text_encoder")
             new_scheduler(DEMO).save_pretrained(args.out / "scheduler")
@@ -171,57 +130,6 @@ def main() -> None:
             state = {"model": model.state_dict(), "optimizer": optimizer.state_dict(), "average": average.mean, "step": step + 1}
             save_checkpoint(path, **state)
     world.close()
-
-
-class Report:
-    """Held-out loss by noise level with each condition, and a sheet: reference | ID | target | + LMK | happy | sad | anger | LMK + EMO."""
-
-    def __init__(
-        self,
-        world: World,
-        model: Base,
-        faces: Faces,
-        held_out: Features,
-        noising: Noising,
-        out: Path,
-    ) -> None:
-        device = world.device
-        self.world, self.model, self.noising, self.out = world, model, noising, out
-        self.clean = held_out.latents[:256].to(device).float()
-        person, emotions = faces.person, faces.table(EMOTION_COLUMNS)
-        self.drawings, self.emotions = held_out.drawings[:256].to(device), emotions[:256].to(device)
-        self.identities = held_out.identities[partners(person, np.random.default_rng(0))][:256].to(device)
-        self.vae = AutoencoderTiny.from_pretrained(out / "vae").to(device)
-        first = np.array([np.flatnonzero(person == p)[0] for p in np.unique(person)])
-        self.references, self.targets = first[:10], np.roll(first, 7)[:10] + 1
-        self.held_out, self.landmarks = held_out, faces.landmarks
-
-    def __call__(self, step: int) -> None:
-        no = slice(0, 0)
-        everything = slice(0, len(self.clean))
-
-        def predict(condition: str, noisy: Tensor, timesteps: Tensor) -> Tensor:
-            drawings = self.drawings if "LMK" in condition else self.drawings[no]
-            emotions = self.emotions if "EMO" in condition else self.emotions[no]
-            with self.world.autocast():
-                context = encode_identity_tokens(self.model.text_encoder, DEMO, self.identities)
-                return self.model._predict(noisy, timesteps, context, drawings, emotions, (everything, everything)).float()
-
-        conditions = ["ID", "ID + LMK", "ID + EMO", "ID + LMK + EMO"]
-        print(format_table(loss_table(predict, conditions, self.clean, self.noising)), flush=True)
-        save_sheet(self.sheet(), self.out / f"sheets/base_{step:06d}.jpg")
-
-    def sheet(self) -> list[list[np.ndarray]]:
-        pipe = FaceCrafterPipeline(self.model.unet, self.vae, self.model.text_encoder, new_scheduler(DEMO), self.model.adapter)
-        pipe.set_progress_bar_config(disable=True)
-        identity, landmarks = self.held_out.identities[self.references], self.landmarks[self.targets]
-        conditions = [{}, {"landmarks": landmarks}]
-        conditions += [{"emotion": Emotion.preset(name)} for name in ("happy", "sad", "anger")]
-        conditions += [{"landmarks": landmarks, "emotion": Emotion.preset("happy")}]
-        columns = [pipe(identity, **condition, output_type="np") for condition in conditions]
-        references, targets = (pipe.decode(self.held_out.latents[i].to(self.clean)) for i in (self.references, self.targets))
-        columns = [references, columns[0], targets, *columns[1:]]
-        return [list(row) for row in zip(*columns, strict=True)]
 
 
 if __name__ == "__main__":

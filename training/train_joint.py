@@ -20,7 +20,7 @@ from training.losses import attention_disentanglement_loss, diffusion_loss, min_
 from training.model import Rows, spread
 from training.pairs import Pairs
 from training.prepared import PreparedError
-from training.sheets import Sheet
+from training.report import Report
 from training.stage import Stage, add_noise, alphas_of, dry_run, open_data, prepare_model
 
 
@@ -47,8 +47,8 @@ def train(config: JointConfig) -> None:
 
     masks = config.ad_weight > 0
     data = StepData(training, pairs, world, images, model.adapter.config.picture_size, drawings=True, emotions=True, masks=masks)
-    sheet = Sheet.where_possible(validation, config.base, config.out, world.device) if world.rank == 0 else None
-    stage = Stage(config, world, model, images * world.size, images * config.replicas * world.size, "joint", sheet)
+    report = Report.where_possible(validation, config.base, config.out, world.device) if world.rank == 0 else None
+    stage = Stage(config, world, model, images * world.size, images * config.replicas * world.size, "joint", report)
     batches = data.read_ahead(stage.start, config.steps, config.workers, world.device)
     for step in stage.steps():
         batch = next(batches)

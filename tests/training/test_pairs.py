@@ -76,8 +76,12 @@ def test_a_folder_that_is_not_whole_is_refused(prepared_folder: Path, tmp_path: 
         Prepared.open(folder, "demo")
 
 
-def test_features_of_another_model_are_refused(prepared_folder: Path):
+def test_features_of_another_model_are_refused(prepared_folder: Path, tmp_path: Path):
+    folder = shutil.copytree(prepared_folder, tmp_path / "copy")
+    info = json.loads((folder / "prepared.json").read_text())
+    (folder / "prepared.json").write_text(json.dumps({**info, "models": {"vae": "0"}}))
+    assert len(Prepared.open(folder, "demo", {"vae": "0"})) == 24
     with pytest.raises(PreparedError, match="made with another vae"):
-        Prepared.open(prepared_folder, "demo", {"vae": "1"})
+        Prepared.open(folder, "demo", {"vae": "1"})
     with pytest.raises(PreparedError, match="Expected model weights"):
         fingerprint(prepared_folder / "nothing")

@@ -11,11 +11,15 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
+from world import make_prepared
 
 from facecrafter_core.control.adapter import load_adapter, read_adapter_metadata
 from facecrafter_core.diffusion.families import DEMO
+from training import report, train_base
 from training.config import ConfigError, JointConfig, PretrainConfig, from_yaml
 from training.model import Rows
 from training.prepared import PreparedError
@@ -123,7 +127,7 @@ SEPARATE = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", 
 
 
 def run(arguments: list[str]) -> None:
-    found = subprocess.run(arguments, cwd=ROOT, env=SEPARATE, capture_output=True, text=True)
+    found = subprocess.run(arguments, cwd=ROOT, env=SEPARATE, capture_output=True, text=True, timeout=300)
     assert found.returncode == 0, found.stderr[-3000:]
 
 
@@ -161,6 +165,33 @@ def test_gradient_accumulation_and_checkpointing_change_nothing_but_memory(joint
     for name in ("accumulated", "checkpointed"):
         assert losses(joint.out / name) == pytest.approx(losses(joint.out / "plain"), rel=1e-4)
         assert norms(joint.out / name) == pytest.approx(norms(joint.out / "plain"), rel=1e-3)
+
+
+@pytest.fixture
+def short_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Few people and steps; a prepared folder with latents of the size that pictures are made of."""
+    monkeypatch.setattr(report, "PEOPLE", 2)
+    monkeypatch.setattr(report.Report.__init__, "__defaults__", (2,))
+    return make_prepared(tmp_path / "prepared", side=32)
+
+
+def test_held_out_losses_and_samples_are_shown(pretraining: PretrainConfig, short_report: Path, capsys: pytest.CaptureFixture):
+    pretrain(replace(pretraining, data=short_report, base=str(ROOT / "demo"), steps=1))
+    table = capsys.readouterr().out
+    assert [row in table for row in ("  none ", "  ID ", "  ID + LMK ", "  ID + EMO ")] == [True, True, True, False]
+    sheet = np.asarray(Image.open(pretraining.out / "sheets/step_00000001.jpg"))
+    assert sheet.shape[:2] == (2 * 256, 4 * 256) and sheet.std() > 10
+
+
+def test_the_base_trains_with_its_first_adapter_and_resumes(tmp_path: Path, short_report: Path, monkeypatch: pytest.MonkeyPatch):
+    arguments = ["train_base", "--data", str(short_report), "--models", str(ROOT / "demo"), "--out", str(tmp_path), "--batch", "8", "--report-every", "2"]
+    for steps in (2, 3):
+        monkeypatch.setattr(sys, "argv", [*arguments, "--steps", str(steps)])
+        train_base.main()
+    state = torch.load(tmp_path / "checkpoints/base.pt", weights_only=True)
+    assert state["step"] == 3 and not any(mean.requires_grad for mean in state["average"])
+    load_base(str(tmp_path), DEMO)
+    assert load_adapter(tmp_path / "adapter.safetensors").landmark is not None and len(list((tmp_path / "sheets").iterdir())) == 2
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_checkpoint(pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch):

@@ -15,7 +15,7 @@ from training.prepared import FORMAT
 SIDE = 16  # at 8 the innermost GroupNorm would see two numbers a group, and round-off would grow to percents
 
 
-def make_prepared(folder: Path, people: int = 6, each: int = 4, family: str = "demo") -> Path:
+def make_prepared(folder: Path, people: int = 6, each: int = 4, family: str = "demo", side: int = SIDE) -> Path:
     """`people` x `each` images of random features; the last two people are for validation."""
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
@@ -27,13 +27,14 @@ def make_prepared(folder: Path, people: int = 6, each: int = 4, family: str = "d
 
     emotions = np.concatenate([rng.uniform(-1, 1, (n, 2)), rng.dirichlet(np.ones(8), n)], axis=1).astype(np.float32)
     arrays = {
-        "latent_mean": rng.normal(size=(n, 4, SIDE, SIDE)).astype(np.float16),
+        "latent_mean": rng.normal(size=(n, 4, side, side)).astype(np.float16),
         "identities": unit(n, dim),
         "identities_flipped": unit(n, dim),
         "landmarks": rng.uniform(0.2, 0.8, (n, 478, 3)).astype(np.float32),
         "blendshapes": rng.uniform(0, 1, (n, 52)).astype(np.float16),
         "emotions": emotions,
-        "masks": (rng.uniform(size=(n, SIDE, SIDE)) > 0.5).astype(np.uint8) * 255,
+        "drawings": rng.integers(0, 255, (n, 256, 256, 3), np.uint8),
+        "masks": (rng.uniform(size=(n, side, side)) > 0.5).astype(np.uint8) * 255,
     }
     for name, array in arrays.items():
         np.save(folder / f"{name}.npy", array)
@@ -42,6 +43,5 @@ def make_prepared(folder: Path, people: int = 6, each: int = 4, family: str = "d
     columns |= {name: rng.uniform(-40, 40, n) for name in ("yaw", "pitch", "roll")}
     columns |= dict(zip(("valence", "arousal", *EMOTIONS), emotions.T, strict=True))
     pyarrow.parquet.write_table(pyarrow.table({"index": np.arange(n), **columns}), folder / "manifest.parquet")
-    models = {"vae": "0", "identity": "0", "emotion": "0"}
-    (folder / "prepared.json").write_text(json.dumps({"format": FORMAT, "family": family, "images": n, "people": people, "models": models}))
+    (folder / "prepared.json").write_text(json.dumps({"format": FORMAT, "family": family, "images": n, "people": people, "models": {}}))
     return folder

@@ -6,7 +6,7 @@
 # ASSETS is the folder that training/synthetic/pack.py makes. MINUTES is the time for the denoiser; the networks before it take about five more.
 # The bundled autoencoder, evaluators and emotion estimator were trained on the first 1,600 of these people, while the others were still being rendered.
 set -euo pipefail
-: "${ASSETS:?the folder made by training/synthetic/pack.py}" "${WORK:=runs/demo}" "${GPUS:=1}" "${PROCESSES:=8}" "${MINUTES:=21}"
+: "${ASSETS:?the folder made by training/synthetic/pack.py}" "${WORK:=runs/demo}" "${GPUS:=1}" "${PROCESSES:=8}" "${MINUTES:=21}" "${DEVICE:=cuda}"
 faces="$WORK/faces"
 
 python -m training.synthetic.generate --assets "$ASSETS" --out "$faces" --people 7600 --images-per-person 8 --processes "$PROCESSES"
@@ -15,7 +15,7 @@ python -m training.train_identity --data "$faces" --out "$WORK/identity/model.sa
 python -m training.train_identity --data "$faces" --out "$WORK/evaluators/identity.safetensors" --widths 24 32 64 96 --seed 1 --steps 2000
 python -m training.train_identity --data "$faces" --out "$WORK/evaluators/emotion.safetensors" --widths 24 32 64 96 --seed 2 --steps 2000 --task emotion
 python -m training.train_emotion --data "$faces" --out "$WORK/emotion/model.safetensors"
-python -m training.encode_features --data "$faces" --models "$WORK" --processes "$PROCESSES"
-torchrun --nproc-per-node "$GPUS" -m training.train_base --data "$faces" --out "$WORK" --minutes "$MINUTES" --batch 512 --compile --report-every 2500
+python -m training.prepare --source "$faces" --out "$WORK/prepared" --family demo --models "$WORK" --drawings --processes "$PROCESSES" --device "$DEVICE"
+torchrun --nproc-per-node "$GPUS" -m training.train_base --data "$WORK/prepared" --models "$WORK" --out "$WORK" --minutes "$MINUTES" --batch 512 --compile --report-every 2500
 python -m training.export_demo --models "$WORK" --out demo
 python -m training.evaluate_demo --data "$faces" --models demo --out "$WORK/evaluation"

@@ -1,0 +1,324 @@
+"""From folders of pictures to features, with the real detector and the demo's networks."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow.parquet
+import pytest
+import torch
+from PIL import Image
+
+import training.prepare as module
+from facecrafter_core.errors import ModelError
+from training.prepare import prepare
+from training.prepared import ARRAYS, Prepared, PreparedError
+from training.sources import SourceError, load, open_source
+
+ROOT = Path(__file__).resolve().parents[2]
+DEMO = ROOT / "demo"
+PORTRAITS = [DEMO / f"samples/portrait_{i}.jpg" for i in range(1, 7)]
+
+
+def small(path: Path, side: int = 256) -> Image.Image:
+    return Image.open(path).resize((side, side))
+
+
+@pytest.fixture
+def people(tmp_path: Path) -> Path:
+    """Three people with two pictures each."""
+    folder = tmp_path / "people"
+    for i, portrait in enumerate(PORTRAITS):
+        file = folder / f"person_{i // 2}" / f"{i}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        small(portrait).save(file)
+    return folder
+
+
+def run(source: Path, out: Path, kind: str = "auto", processes: int = 1, **more: object) -> Prepared:
+    arguments = {"drawings": False, "backend": "pool", "device": "cpu", "models": DEMO, **more}
+    prepare([str(source)], kind, out, "demo", processes=processes, **arguments)
+    return Prepared.open(out, "demo")
+
+
+def test_a_folder_of_people_becomes_features(people: Path, tmp_path: Path):
+    prepared = run(people, tmp_path / "out", drawings=True)
+    assert len(prepared) == 6 and prepared.person.tolist() == [0, 0, 1, 1, 2, 2]
+    shapes = {name: prepared[name][:].shape for name in prepared.arrays}
+    assert shapes == {
+        "latent_mean": (6, 4, 32, 32), "identities": (6, 128), "identities_flipped": (6, 128), "landmarks": (6, 478, 3), "blendshapes": (6, 52),
+        "emotions": (6, 10), "masks": (6, 32, 32), "drawings": (6, 256, 256, 3),
+    }  # fmt: skip
+    assert set(shapes) == set(ARRAYS) - {"latent_std"}
+    assert np.allclose(np.linalg.norm(prepared["identities"][:], axis=1), 1, atol=1e-4)
+    assert np.allclose(prepared["emotions"][:][:, 2:].sum(1), 1, atol=1e-4)
+    assert 0.1 < (prepared["masks"][:] / 255).mean() < 0.7
+    eyes = prepared["landmarks"][:][:, [33, 263], :2].mean(1)
+    assert (abs(eyes - [0.5, 0.45]) < 0.15).all(), "faces are not in the middle of their squares"
+    assert prepared.columns["yaw"][3] != 0 and not (tmp_path / "out/parts").exists()
+
+
+def test_pictures_that_cannot_be_used_are_listed_with_reasons(people: Path, tmp_path: Path):
+    (people / "person_0/broken.jpg").write_bytes(b"no picture")
+    Image.new("RGB", (256, 256), "green").save(people / "person_1/meadow.png")
+    (people / "person_2/clip.mp4").write_bytes(b"no video")
+    prepared = run(people, tmp_path / "out")
+    assert len(prepared) == 6
+    with open(tmp_path / "out/rejected.csv") as file:
+        reasons = {row["key"]: row["reason"] for row in csv.DictReader(file)}
+    assert set(reasons) == {"person_0/broken.jpg", "person_1/meadow.png", "person_2/clip.mp4#?"}
+    assert "cannot be read" in reasons["person_2/clip.mp4#?"] and "face" in reasons["person_1/meadow.png"]
+
+
+def test_two_processes_make_the_rows_of_one(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "CHUNK", 2)
+    one, two = run(people, tmp_path / "one"), run(people, tmp_path / "two", processes=2)
+    assert one.columns["key"].tolist() == two.columns["key"].tolist()
+    for name in one.arrays:
+        assert np.array_equal(one[name][:], two[name][:]), name
+
+
+def test_ray_makes_the_rows_of_the_pool(people: Path, tmp_path: Path):
+    pytest.importorskip("ray.data", reason="SKIPPED: the Ray backend is not tested, Ray is not installed")
+    one, two = run(people, tmp_path / "one"), run(people, tmp_path / "two", backend="ray")
+    for name in one.arrays:
+        assert np.array_equal(one[name][:], two[name][:]), name
+
+
+def test_a_run_that_was_killed_goes_on_with_nothing_lost_or_doubled(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "CHUNK", 1)
+    out = tmp_path / "out"
+    code = f"import training.prepare as m; m.CHUNK = 1; from pathlib import Path; m.prepare([{str(people)!r}], 'auto', Path({str(out)!r}), 'demo', Path({str(DEMO)!r}), False, 1, 'pool', 'cpu')"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    process = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.time() + 120
+    while process.poll() is None and time.time() < deadline:
+        if len(list((out / "parts").glob("*.npz"))) >= 2:
+            os.kill(process.pid, signal.SIGKILL)
+        time.sleep(0.005)
+    assert process.wait() == -signal.SIGKILL
+    done = sorted((out / "parts").glob("*.npz"))
+    assert 2 <= len(done) < 6 and not (out / "prepared.json").exists()
+    with pytest.raises(PreparedError, match="parts of an unfinished run"):
+        Prepared.open(out, "demo")
+    before = done[0].stat().st_mtime_ns
+    work = []
+    original = module._work
+    monkeypatch.setattr(module, "_work", lambda chunk, folder: (work.append(chunk.number), original(chunk, folder))[1])
+    finished = run(people, out)
+    assert len(work) == 6 - len(done) and before
+    assert finished.columns["key"].tolist() == run(people, tmp_path / "whole").columns["key"].tolist()
+
+
+def test_a_finished_folder_is_left_alone_and_another_run_is_refused(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    run(people, tmp_path / "out")
+    monkeypatch.setattr(module, "run_pool", None)
+    run(people, tmp_path / "out")
+    with pytest.raises(PreparedError, match="other images, settings or models"):
+        run(people, tmp_path / "out", drawings=True)
+
+
+def test_a_source_without_a_single_face_is_an_error(tmp_path: Path):
+    Image.new("RGB", (256, 256), "green").save((tmp_path / "a").mkdir() or tmp_path / "a/meadow.png")
+    with pytest.raises(SourceError, match="None of the 1 images could be used"):
+        run(tmp_path / "a", tmp_path / "out")
+
+
+def test_missing_models_are_named(people: Path, tmp_path: Path):
+    with pytest.raises(PreparedError, match="Expected model weights at"):
+        run(people, tmp_path / "out", models=tmp_path)
+
+
+def test_rendered_people_keep_their_labels_and_split(tmp_path: Path):
+    folder = tmp_path / "faces"
+    folder.mkdir()
+    from facecrafter_core.faces.emotion import EMOTIONS
+    from facecrafter_core.faces.landmarker import FaceLandmarker
+
+    columns = ["person", "yaw", "pitch", "roll", "valence", "arousal", *EMOTIONS]
+    (folder / "columns.json").write_text(json.dumps(columns))
+    pictures = np.stack([np.asarray(small(p)) for p in PORTRAITS[:3]])
+    faces = [FaceLandmarker().find_face(p) for p in pictures]
+    landmarks = np.stack([f.landmarks / 256 for f in faces])
+    landmarks[2] = np.nan
+    labels = np.array([[person, 5, 6, 7, 0.25, -0.5, 1, 0, 0, 0, 0, 0, 0, 0] for person in (3, 250, 999)], np.float32)
+    for name, array in {"images": pictures, "landmarks": landmarks, "blendshapes": np.stack([f.blendshapes for f in faces]), "labels": labels}.items():
+        np.save(folder / f"{name}_000000.npy", array)
+    prepared = run(folder, tmp_path / "out")
+    assert prepared.columns["split"].tolist() == ["test", "validation"] and prepared.columns["yaw"].tolist() == [5, 5]
+    assert prepared["emotions"][0][:3].tolist() == [0.25, -0.5, 1.0] and np.array_equal(prepared["landmarks"][:], landmarks[:2].astype(np.float32))
+
+
+def write_video(path: Path, seconds: float, rate: int = 10) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), rate, (256, 256))
+    for i in range(int(seconds * rate)):
+        writer.write(np.asarray(small(PORTRAITS[i // rate % 6]))[:, :, ::-1])
+    writer.release()
+
+
+def test_mead_gives_one_frame_a_second(tmp_path: Path):
+    write_video(tmp_path / "M003/video/front/happy/level_1/001.mp4", 3)
+    kind, items = open_source(tmp_path)
+    assert kind == "mead" and [(i.person, i.label, i.place) for i in items] == [("M003", "happy", 5), ("M003", "happy", 15), ("M003", "happy", 25)]
+    expected = np.asarray(small(PORTRAITS[1]), np.float32)
+    assert abs(load(items[1]).astype(np.float32) - expected).mean() < 12
+
+
+def test_ffhq_images_are_people_of_their_own(tmp_path: Path):
+    for i in range(2):
+        (tmp_path / "00000").mkdir(exist_ok=True)
+        small(PORTRAITS[i]).save(tmp_path / f"00000/{i:05d}.png")
+    kind, items = open_source(tmp_path)
+    assert kind == "ffhq" and len({i.person for i in items}) == 2
+
+
+def test_webdataset_shards_are_read_in_place(tmp_path: Path):
+    with tarfile.open(tmp_path / "000.tar", "w") as archive:
+        for i, person in enumerate(("a", "a", "b")):
+            buffer = io.BytesIO()
+            small(PORTRAITS[i]).save(buffer, "PNG")
+            for suffix, data in (("png", buffer.getvalue()), ("json", json.dumps({"person": person}).encode())):
+                info = tarfile.TarInfo(f"{i:04d}.{suffix}")
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    kind, items = open_source(tmp_path)
+    assert kind == "webdataset" and [i.person for i in items] == ["a", "a", "b"]
+    assert np.array_equal(load(items[2]), np.asarray(small(PORTRAITS[2])))
+    whole = (tmp_path / "000.tar").read_bytes()
+    (tmp_path / "001.tar").write_bytes(whole[:300])
+    with pytest.raises(SourceError, match="no whole tar file"):
+        open_source(tmp_path)
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_manifest_names_files_relative_to_itself(people: Path, tmp_path: Path, suffix: str):
+    rows = [{"path": str(p.relative_to(tmp_path)), "person": p.parent.name, "emotion": "happy"} for p in sorted(people.rglob("*.png"))]
+    file = tmp_path / f"list.{suffix}"
+    if suffix == "parquet":
+        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
+    else:
+        file.write_text("path,person,emotion\n" + "".join(f"{r['path']},{r['person']},happy\n" for r in rows))
+    kind, items = open_source(file)
+    assert kind == "manifest" and len(items) == 6 and {i.label for i in items} == {"happy"} and load(items[0]).shape == (256, 256, 3)
+    shutil.rmtree(people)
+    with pytest.raises(SourceError, match="6 of the 6 files named in list"):
+        open_source(file)
+
+
+def test_a_manifest_without_its_columns_is_refused(tmp_path: Path):
+    (tmp_path / "list.csv").write_text("file,who\na.png,b\n")
+    with pytest.raises(SourceError, match="Expected the columns path and person"):
+        open_source(tmp_path / "list.csv")
+
+
+@pytest.mark.parametrize(("make", "message"), [(False, "found nothing there"), (True, "found none. Name its kind with --kind")])
+def test_an_empty_or_missing_folder_is_named(tmp_path: Path, make: bool, message: str):
+    folder = tmp_path / "empty"
+    if make:
+        folder.mkdir()
+    with pytest.raises(SourceError, match=message):
+        open_source(folder)
+
+
+def test_people_of_two_sources_with_one_name_are_not_mixed_up(people: Path, tmp_path: Path):
+    shutil.copytree(people, tmp_path / "again/people")
+    items = module.list_items([str(people), str(tmp_path / "again/people")], "auto")
+    assert len({i.key for i in items}) == 12 and len({i.person for i in items}) == 6
+    shutil.copytree(people, tmp_path / "others")
+    items = module.list_items([str(people), str(tmp_path / "others") + "/"], "auto")
+    assert {i.person.split("/")[0] for i in items} == {"people", "others"}
+
+
+def test_a_damaged_part_is_made_anew(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "CHUNK", 2)
+    out = tmp_path / "out"
+    monkeypatch.setattr(module, "merge", lambda *_: sys.exit("stopped"))
+    with pytest.raises(SystemExit):
+        run(people, out)
+    monkeypatch.undo()
+    monkeypatch.setattr(module, "CHUNK", 2)
+    part = sorted((out / "parts").glob("*.npz"))[1]
+    part.write_bytes(part.read_bytes()[:-100])
+    with pytest.raises(PreparedError, match="00000001.npz was damaged"):
+        run(people, out)
+    assert run(people, out).columns["key"].tolist() == [f"person_{i // 2}/{i}.png" for i in range(6)]
+
+
+def test_a_kill_while_parts_are_removed_leaves_a_finished_folder(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    out = tmp_path / "out"
+    monkeypatch.setattr(module, "_tidy", lambda _: None)
+    run(people, out)
+    assert (out / "parts").exists() and (out / "plan.json").exists()
+    monkeypatch.undo()
+    run(people, out)
+    assert not (out / "parts").exists() and not (out / "plan.json").exists()
+
+
+def test_parts_of_another_run_are_not_mixed_in(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "merge", lambda *_: sys.exit("stopped"))
+    with pytest.raises(SystemExit):
+        run(people, tmp_path / "out")
+    with pytest.raises(PreparedError, match=r"parts of a run with other.*\(chunk\)"):
+        run(people, tmp_path / "out", chunk=3)
+
+
+def test_another_label_is_another_run(people: Path, tmp_path: Path):
+    file = tmp_path / "list.csv"
+    for emotion in ("happy", "sad"):
+        file.write_text(f"path,person,emotion\n{PORTRAITS[0]},a,{emotion}\n")
+        if emotion == "happy":
+            assert run(file, tmp_path / "out").columns["label"].tolist() == ["happy"]
+    with pytest.raises(PreparedError, match="other images"):
+        run(file, tmp_path / "out")
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_missing_gpu_is_said_before_any_work(people: Path, tmp_path: Path):
+    with pytest.raises(ModelError, match="device 'cuda' cannot be used"):
+        run(people, tmp_path / "out", device="cuda")
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_worker_that_dies_is_one_sentence(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "CHUNK", 2)
+    monkeypatch.setattr(module, "_start_worker", os.abort)
+    with pytest.raises(PreparedError, match="memory was short. Finished chunks are kept"):
+        run(people, tmp_path / "out", processes=2)
+
+
+def test_what_is_wrong_with_a_model_comes_out_of_the_worker(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(module, "CHUNK", 2)
+    models = tmp_path / "models"
+    shutil.copytree(DEMO, models, ignore=shutil.ignore_patterns("unet", "samples"))
+    shutil.copy(DEMO / "emotion/model.safetensors", models / "identity/model.safetensors")
+    with pytest.raises(ModelError, match="does not hold the weights of a face network"):
+        run(people, tmp_path / "out", processes=2, models=models)
+
+
+def test_the_manifest_numbers_people_and_images(people: Path, tmp_path: Path):
+    prepared = run(people, tmp_path / "out")
+    assert prepared.columns["index"].tolist() == list(range(6)) and prepared.columns["person_number"].tolist() == [0, 0, 1, 1, 2, 2]
+    assert prepared.info["image_size"] == 256 and prepared.info["people"] == 3
+
+
+def test_the_command_says_what_it_found(people: Path, tmp_path: Path):
+    out = tmp_path / "out"
+    command = [sys.executable, "-m", "training.prepare", "--family", "demo", "--models", str(DEMO), "--processes", "1", "--out", str(out), "--source"]
+    done = subprocess.run([*command, str(people)], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "6 images of 3 people" in done.stdout and "Pairs of the emotion stage: 6 images of 3 people" in done.stdout
+    assert Image.open(out / "summary.png").width > 500
+    wrong = subprocess.run([*command, str(tmp_path / "nowhere")], cwd=ROOT, capture_output=True, text=True)
+    assert wrong.returncode == 1 and wrong.stderr.strip().startswith("error: Expected images at") and "Traceback" not in wrong.stderr

@@ -1,0 +1,204 @@
+"""What lies in a folder -> items: the kinds are told apart, people are never mixed up, and what is wrong is said before any work."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import json
+import pickle
+import tarfile
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.csv
+import pyarrow.parquet
+import pytest
+from PIL import Image
+
+from facecrafter_core.errors import PhotoError
+from training.sources import SourceError, load, open_source
+
+
+def picture(path: Path, colour: str = "green") -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.new("RGB", (32, 32), colour).save(path)
+    return path
+
+
+def png(colour: str = "green") -> bytes:
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 32), colour).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def tar(path: Path, members: dict[str, bytes]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(path, "w") as archive:
+        for name, data in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(data)
+            archive.addfile(info, io.BytesIO(data))
+    return path
+
+
+def test_ffhq_as_shipped_is_read_once(tmp_path: Path):
+    for folder in ("images1024x1024", "thumbnails128x128"):
+        for i in (0, 1, 1000):
+            picture(tmp_path / folder / f"{i // 1000 * 1000:05d}/{i:05d}.png")
+    kind, items = open_source(tmp_path)
+    assert kind == "ffhq" and [i.key for i in items] == ["00000/00000.png", "00000/00001.png", "01000/01000.png"]
+
+
+def test_a_stray_picture_does_not_make_strangers_of_a_persons_images(tmp_path: Path):
+    picture(tmp_path / "preview.png")
+    for i in range(2):
+        picture(tmp_path / f"someone/{i}.png")
+    kind, items = open_source(tmp_path)
+    assert kind == "people" and [i.person for i in items] == ["someone"] * 2
+
+
+def test_five_digits_are_ffhq_only_in_thousands(tmp_path: Path):
+    for i in range(2):
+        picture(tmp_path / f"00017/{i}.png")
+    assert open_source(tmp_path)[0] == "people"
+
+
+def test_hidden_files_are_left_out(tmp_path: Path):
+    picture(tmp_path / "someone/1.png")
+    picture(tmp_path / "someone/._1.png")
+    picture(tmp_path / "someone/.thumbnails/1.png")
+    picture(tmp_path / ".trash/1.png")
+    assert [i.key for i in open_source(tmp_path)[1]] == ["someone/1.png"]
+
+
+def test_feed_takes_the_expression_from_the_folder(tmp_path: Path):
+    picture(tmp_path / "subject1/strong_anger/1.png")
+    picture(tmp_path / "subject1/2.png")
+    assert [(i.person, i.label) for i in open_source(tmp_path, "feed")[1]] == [("subject1", ""), ("subject1", "strong_anger")]
+
+
+def test_items_have_a_stable_order_and_travel_to_other_processes(tmp_path: Path):
+    for name in ("b/2.png", "a/10.png", "a/9.png"):
+        picture(tmp_path / name)
+    items = open_source(tmp_path)[1]
+    assert [i.key for i in items] == ["a/10.png", "a/9.png", "b/2.png"]
+    assert pickle.loads(pickle.dumps(items)) == items == open_source(tmp_path)[1]
+
+
+@pytest.mark.parametrize("prefix", ["", "./", "part.1/", "./deep/part.1/"])
+def test_tar_members_are_matched_by_path_up_to_the_names_first_dot(tmp_path: Path, prefix: str):
+    members = {f"{prefix}{i:04d}.{suffix}": data for i in range(3) for suffix, data in (("PNG", png()), ("cls", b"%d\n" % (i // 2)))}
+    items = open_source(tar(tmp_path / "0.tar", members))[1]
+    assert [i.person for i in items] == ["0", "0", "1"] and len({i.key for i in items}) == 3
+
+
+def test_tar_folders_name_people_where_no_member_does(tmp_path: Path):
+    tar(tmp_path / "0/0_0.tar", {"0_17/1.png": png("red"), "0_17/2.png": png(), "0_18/1.png": png()})
+    kind, items = open_source(tmp_path)
+    assert kind == "webdataset" and [i.person for i in items] == ["0_17", "0_17", "0_18"]
+    assert load(items[0])[0, 0].tolist() == [255, 0, 0]
+
+
+def test_a_json_goes_before_a_caption_and_a_damaged_one_after_it(tmp_path: Path):
+    members = {"1.png": png(), "1.json": b'{"identity": 0}', "1.txt": b"a photo of a person", "2.png": png(), "2.json": b"{", "2.cls": b"5"}
+    assert [i.person for i in open_source(tar(tmp_path / "0.tar", members))[1]] == ["0", "5"]
+
+
+def test_one_nameless_picture_is_a_person_of_its_own(tmp_path: Path):
+    items = open_source(tar(tmp_path / "0.tar", {"1.png": png(), "1.cls": b"7", "2.png": png(), "3.png": png()}))[1]
+    assert [i.person for i in items] == ["7", "0.tar/2", "0.tar/3"]
+
+
+def test_a_shard_in_which_nobody_is_named_is_refused(tmp_path: Path):
+    with pytest.raises(SourceError, match="Expected a KEY.json"):
+        open_source(tar(tmp_path / "0.tar", {"1.png": png(), "2.png": png()}))
+
+
+def test_a_compressed_shard_is_refused(tmp_path: Path):
+    whole = tar(tmp_path / "0.tar", {"1.png": png(), "1.cls": b"7"})
+    whole.write_bytes(gzip.compress(whole.read_bytes()))
+    with pytest.raises(SourceError, match="no whole tar file"):
+        open_source(tmp_path)
+
+
+def test_a_damaged_picture_in_a_shard_is_its_own_error(tmp_path: Path):
+    whole = png()
+    items = open_source(tar(tmp_path / "0.tar", {"a/1.png": b"nothing", "a/2.png": whole[:-30], "a/3.png": whole}))[1]
+    for item in items[:2]:
+        with pytest.raises(PhotoError, match=f"{item.key} is no picture"):
+            load(item)
+    assert load(items[2]).shape == (32, 32, 3)
+    (tmp_path / "0.tar").unlink()
+    with pytest.raises(PhotoError, match="No such file"):
+        load(items[2])
+
+
+def test_a_cut_video_loses_only_its_missing_frames(tmp_path: Path):
+    import cv2
+
+    file = tmp_path / "someone/clip.avi"
+    file.parent.mkdir()
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*"MJPG"), 5, (64, 64))
+    rng = np.random.default_rng(0)
+    for _ in range(20):
+        writer.write(rng.integers(0, 255, (64, 64, 3), np.uint8))
+    writer.release()
+    items = open_source(tmp_path)[1]
+    assert [i.place for i in items] == [2, 7, 12, 17]
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+    assert load(items[0]).shape == (64, 64, 3)
+    with pytest.raises(PhotoError, match="Frame 17 of the video clip.avi cannot be read"):
+        load(items[3])
+
+
+def manifest(tmp_path: Path, rows: list[dict[str, str | None]], suffix: str) -> Path:
+    file = tmp_path / f"list.{suffix}"
+    table = pyarrow.Table.from_pylist(rows)
+    (pyarrow.parquet.write_table if suffix == "parquet" else pyarrow.csv.write_csv)(table, file)
+    return file
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_manifest_keeps_names_as_they_are_written(tmp_path: Path, suffix: str):
+    rows = [{"path": str(picture(tmp_path / f"{i}.png")), "person": person} for i, person in enumerate(("007", "7"))]
+    assert [i.person for i in open_source(manifest(tmp_path, rows, suffix))[1]] == ["007", "7"]
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_rows_without_a_person_are_counted(tmp_path: Path, suffix: str):
+    rows = [{"path": str(picture(tmp_path / f"{i}.png")), "person": person} for i, person in enumerate(("a", None, ""))]
+    with pytest.raises(SourceError, match="found 2 rows without, the first is row 2"):
+        open_source(manifest(tmp_path, rows, suffix))
+
+
+def test_a_path_named_twice_is_refused(tmp_path: Path):
+    file = str(picture(tmp_path / "1.png"))
+    with pytest.raises(SourceError, match="Expected each path once"):
+        open_source(manifest(tmp_path, [{"path": file, "person": p} for p in "ab"], "csv"))
+
+
+def test_a_file_that_is_no_table_is_refused(tmp_path: Path):
+    for name in ("list.csv", "list.parquet"):
+        (tmp_path / name).write_bytes(b"")
+        with pytest.raises(SourceError, match="no CSV or Parquet table"):
+            open_source(tmp_path / name)
+
+
+def test_a_kind_that_does_not_fit_is_refused(tmp_path: Path):
+    file = picture(tmp_path / "someone/1.png")
+    with pytest.raises(SourceError, match="Expected a CSV or Parquet file"):
+        open_source(tmp_path, "manifest")
+    with pytest.raises(SourceError, match="Expected a folder for the kind 'people'"):
+        open_source(file, "people")
+    with pytest.raises(SourceError, match=r"cannot be read as 'synthetic'.*columns\.json"):
+        open_source(tmp_path, "synthetic")
+    with pytest.raises(SourceError, match="Expected a kind of source out of"):
+        open_source(tmp_path, "lfw")
+
+
+def test_a_rendered_shard_without_its_labels_is_named(tmp_path: Path):
+    (tmp_path / "columns.json").write_text(json.dumps(["person"]))
+    np.save(tmp_path / "images_000000.npy", np.zeros((1, 8, 8, 3), np.uint8))
+    with pytest.raises(SourceError, match="labels_000000.npy"):
+        open_source(tmp_path)
