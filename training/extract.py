@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from zlib import crc32
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor
@@ -28,8 +29,8 @@ from training.sources import Item, load, shard
 VALIDATION_SHARE = 0.02
 """Of the people of a source that names no split; which ones follows from their names."""
 
-BATCH = 32
-"""Pictures that go through the networks at once. Fixed, so that every backend computes the same numbers."""
+BATCH = {"demo": 32, "full": 4}
+"""Pictures that go through the networks at once. Fixed, so that every backend computes the same numbers, and many processes fit on a GPU."""
 
 
 @dataclass
@@ -90,8 +91,8 @@ class Extractor:
         for item in items:
             try:
                 seen.append(self.look(item))
-            except FaceCrafterError as error:
-                rows.rejected.append((item.key, str(error)))
+            except (FaceCrafterError, cv2.error) as error:
+                rows.rejected.append((item.key, str(error).strip()))
         if seen:
             rows.arrays, rows.columns = self.encode(seen), self.describe(seen)
         return rows
@@ -122,8 +123,9 @@ class Extractor:
     def encode(self, seen: list[Seen]) -> dict[str, np.ndarray]:
         """The arrays of training.prepared.ARRAYS."""
         side, parts = self.family.latent_size, []
-        for start in range(0, len(seen), BATCH):
-            some = seen[start : start + BATCH]
+        batch = BATCH[self.family.name]
+        for start in range(0, len(seen), batch):
+            some = seen[start : start + batch]
             pictures = torch.from_numpy(np.stack([s.picture for s in some])).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
             crops = torch.stack([s.crop for s in some])
             part = {"identities": self.identity.encode(crops), "identities_flipped": self.identity.encode(crops.flip(-1))}
@@ -167,8 +169,6 @@ def split_of(person: str) -> str:
 
 
 def _reduced_mask(landmarks: np.ndarray, size: int, side: int) -> np.ndarray:
-    import cv2
-
     return np.round(cv2.resize(face_mask(landmarks, size), (side, side), interpolation=cv2.INTER_AREA) * 255).astype(np.uint8)
 
 

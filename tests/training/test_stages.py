@@ -283,3 +283,18 @@ def test_a_base_of_the_other_family_is_refused():
 
         load_base(str(ROOT / "demo"), FULL)
     assert load_base("random", DEMO)[0].config.cross_attention_dim == 128
+
+
+def test_a_run_is_exported_with_its_card(joint: JointConfig, tmp_path: Path):
+    from training.export import export
+
+    train_joint(replace(joint, steps=2))
+    folder = export(joint.out, tmp_path / "hub", "apache-2.0")
+    header = read_adapter_metadata(folder / "adapter.safetensors")
+    assert (header["stage"], header["steps"], header["license"]) == ("joint", "2", "apache-2.0")
+    card = (folder / "README.md").read_text()
+    assert card.startswith("---\nlicense: apache-2.0\n") and "landmark and emotion" in card and str(tmp_path) not in card
+    run, hub = load_adapter(joint.out / "adapter.safetensors").state_dict(), load_adapter(folder / "adapter.safetensors").state_dict()
+    assert all(torch.equal(run[k], hub[k]) for k in run) and (folder / "text_encoder/config.json").is_file()
+    with pytest.raises(ConfigError, match="Expected checkpoints of a training run"):
+        export(tmp_path, tmp_path / "other", "apache-2.0")

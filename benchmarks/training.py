@@ -1,0 +1,112 @@
+"""Training speed, side by side in one run: a plain eager loop over diffusers' UNet and the same work as the training scripts do it.
+
+    python benchmarks/training.py [--family full] [--batch 64] [--steps 20] [--no-joint]
+
+Untrained weights of the true shapes and random features, so that nothing has to be downloaded. Rows: pre-training of the landmark module, and the joint stage with
+and without the disentanglement loss (batch / 16 images of 16 rows). Prints samples a second (rows of the network), their ratio to the plain
+loop, the share of the GPU's arithmetic (MFU) and peak memory.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from training.config import JointConfig, PretrainConfig  # noqa: E402
+from training.estimate import peak_tflops  # noqa: E402
+from training.loop import Average, World  # noqa: E402
+from training.losses import attention_disentanglement_loss, diffusion_loss, total_loss  # noqa: E402
+from training.model import ControlledModel, Rows  # noqa: E402
+from training.stage import micro_batch, prepare_model  # noqa: E402
+
+REPLICAS = 16
+
+
+def measure(model: ControlledModel, world: World, rows: Rows, count: int, images: int, weight: float, steps: int) -> tuple[float, float]:
+    """Rows a second, and peak memory in GiB (0 on a CPU)."""
+    device, family, adapter = world.device, model.family, model.adapter
+    side, size = family.latent_size, adapter.config.picture_size
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    optimizer = torch.optim.AdamW(parameters, 1e-5, fused=device.type == "cuda")
+    average = Average(parameters, 0.9999)
+    noisy = torch.randn(count, 4, side, side, device=device)
+    timesteps = torch.randint(0, 1000, (count,), device=device)
+    identities = torch.nn.functional.normalize(torch.randn(images, family.identity_dim, device=device), dim=1)
+    drawings = torch.randint(0, 255, (images, size, size, 3), dtype=torch.uint8, device=device)
+    emotions = torch.rand(images, 10, device=device) if adapter.emotion is not None else None
+    masks = torch.ones(images, side, side, device=device) if weight else None
+
+    def step(number: int) -> None:
+        optimizer.zero_grad(set_to_none=True)
+        with world.autocast():
+            found, similarity = model(noisy, timesteps, identities, None, drawings, emotions, rows, masks)
+        loss = diffusion_loss(found, noisy)
+        if similarity is not None:
+            loss = total_loss(loss, attention_disentanglement_loss(similarity), weight)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 1.0)
+        optimizer.step()
+        average.update(number)
+
+    def wait() -> None:
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+
+    for number in range(3):
+        step(number)
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats()
+    wait()
+    start = time.perf_counter()
+    for number in range(steps):
+        step(number)
+    wait()
+    seconds = time.perf_counter() - start
+    return steps * count / seconds, torch.cuda.max_memory_allocated() / 2**30 if device.type == "cuda" else 0.0
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--family", choices=("demo", "full"), default="full")
+    parser.add_argument("--batch", type=int, default=64, help="rows a step")
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--no-joint", action="store_true")
+    options = parser.parse_args()
+
+    world = World()
+    batch, images = options.batch, max(1, options.batch // REPLICAS)
+    every, nowhere = slice(0, batch), Path(".")
+    shared = {"data": nowhere, "out": nowhere, "base": "random", "family": options.family}
+    cases = [("pre-training, landmarks", PretrainConfig(**shared), Rows(every, every), batch, 0.0)]
+    if not options.no_joint:
+        rows = Rows.mixed(images, batch // images // 4)
+        cases += [(f"joint, {name}", JointConfig(**shared), rows, images, weight) for name, weight in (("no AD loss", 0.0), ("AD loss", 5e-4))]
+    peak = peak_tflops(world.device)
+    print(f"{'stage':<26}{'loop':<10}{'samples/s':>10}{'ratio':>8}{'MFU':>7}{'GiB':>8}")
+    for name, config, rows, shown, weight in cases:
+        joint = isinstance(config, JointConfig)
+        plain = 0.0
+        for loop in ("plain", "ours"):
+            model = prepare_model(config, world, landmark=True, emotion=joint, text_encoder=joint)
+            if loop == "plain":
+                flops = micro_batch(model, rows, batch, weight > 0).flops
+                model.predict = model._predict
+                model.unet.to(memory_format=torch.contiguous_format)
+            speed, memory = measure(model, world, rows, batch, shown, weight, options.steps)
+            plain = plain or speed
+            mfu = f"{100 * speed * flops / batch / peak / 1e12:.0f}%" if peak else "-"
+            print(f"{name:<26}{loop:<10}{speed:>10.1f}{speed / plain:>8.2f}{mfu:>7}{memory:>8.1f}", flush=True)
+            del model
+            if world.device.type == "cuda":
+                torch.cuda.empty_cache()
+    world.close()
+
+
+if __name__ == "__main__":
+    main()

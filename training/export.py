@@ -1,0 +1,113 @@
+"""A run -> a folder for users and for the Hub: the adapter file, the text encoder where it was trained, and a model card.
+
+    python -m training.export --run runs/joint --out facecrafter-joint --license apache-2.0
+
+The weights are the averaged ones of the newest checkpoint (or of --checkpoint), so a run need not have ended.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from facecrafter_core.control.adapter import save_adapter
+from facecrafter_core.diffusion.families import FAMILIES
+from training.config import ConfigError
+from training.loop import load_checkpoint
+from training.stage import load_base, new_or_loaded_adapter
+
+CARD = """---
+license: {license}
+library_name: facecrafter
+tags: [face, identity, emotion, {family}]
+---
+# {title}
+
+A FaceCrafter adapter for the {family} family: {modules}. Stage: {stage}, {steps} steps.
+
+Put `adapter.safetensors` in ComfyUI's `models/facecrafter`, or give it to `facecrafter generate --adapter`.{encoder}
+
+## Training
+
+{log}
+
+```json
+{settings}
+```
+
+Make portraits of people only with their consent, and say that they are generated when you show them.
+"""
+
+
+def export(run: Path, out: Path, licence: str, checkpoint: Path | None = None, base: str | None = None) -> Path:
+    """Writes OUT/adapter.safetensors, OUT/README.md, OUT/settings.json and perhaps OUT/text_encoder.
+
+    Args:
+        base: where the run's base lies now, if it has moved (needed where the text encoder was trained).
+
+    Raises:
+        ConfigError: no checkpoint there, or the base is missing.
+    """
+    found = sorted((run / "checkpoints").glob("step_*.pt"))
+    if checkpoint is None and not found:
+        raise ConfigError(f"Expected checkpoints of a training run in {run / 'checkpoints'}, found none.")
+    path = checkpoint or found[-1]
+    state = load_checkpoint(path)
+    if state is None:
+        raise ConfigError(f"There is no checkpoint at {path}.")
+    settings, family = state["settings"], FAMILIES[state["settings"]["family"]]
+    weights = dict(zip(state["weights"], state["average"], strict=True))
+    parts = {part: {k.removeprefix(f"{part}."): v for k, v in weights.items() if k.startswith(f"{part}.")} for part in ("adapter", "text_encoder")}
+    has = {module: any(k.startswith(f"{module}.") for k in parts["adapter"]) for module in ("landmark", "emotion")}
+    adapter = new_or_loaded_adapter(family, (), **has)
+    adapter.load_state_dict(parts["adapter"])
+    stage = settings.get("module", "joint")
+    out.mkdir(parents=True, exist_ok=True)
+    save_adapter(adapter, out / "adapter.safetensors", torch.float16, stage=stage, license=licence, steps=str(state["step"]))
+    if parts["text_encoder"]:
+        encoder = load_base(base or settings["base"], family)[1]
+        encoder.load_state_dict(parts["text_encoder"])
+        encoder.half().save_pretrained(out / "text_encoder")
+    (out / "settings.json").write_text(json.dumps(settings, indent=2) + "\n")
+    (out / "README.md").write_text(_card(run, state, stage, has, bool(parts["text_encoder"]), licence))
+    return out
+
+
+def _card(run: Path, state: dict[str, Any], stage: str, has: dict[str, bool], encoder: bool, licence: str) -> str:
+    log = run / "log.jsonl"
+    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+    last = next((line for line in reversed(lines) if line["step"] <= state["step"]), None)
+    public = {k: v for k, v in state["settings"].items() if k not in ("data", "out", "base", "init", "wandb", "dry_run")}
+    return CARD.format(
+        license=licence,
+        family=state["settings"]["family"],
+        title=f"FaceCrafter, {stage} stage",
+        modules=" and ".join(name for name, there in has.items() if there),
+        stage=stage,
+        steps=state["step"],
+        encoder=" The joint stage also trains the text encoder: use the one in `text_encoder` with this adapter." if encoder else "",
+        log="Last log line: " + ", ".join(f"{k} {v:.4g}" for k, v in last.items()) if last else "No log was kept.",
+        settings=json.dumps(public, indent=2),
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, required=True)
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--license", required=True, help="of the weights, such as apache-2.0; it depends on what they were trained on")
+    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--base")
+    args = parser.parse_args()
+    try:
+        print(export(args.run, args.out, args.license, args.checkpoint, args.base))
+    except ConfigError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+if __name__ == "__main__":
+    main()
