@@ -7,7 +7,11 @@ identity only, + landmarks, + emotions, both; MediaPipe and two networks that to
 - found: share of pictures in which MediaPipe finds a face,
 - landmark error: mean distance of asked-for and found landmarks, in percent of the asked-for distance between the eyes,
 - valence: share of pairs (same person, same seed) in which the asked-for emotion has moved the measured valence the right way,
-- identity: share of pictures closest to their own person among 20 held-out people.
+- identity: share of pictures closest to their own person among 20 held-out people,
+- similarity: mean cosine of the evaluator's vectors of the generated picture and of another photo of that person,
+- diversity: with identity only, deviation of head angles (degrees) and of blendshape scores over four pictures of each person.
+
+Adapters of the training stages are measured on the same base: `--adapter landmark.safetensors emotion.safetensors` puts two together.
 """
 
 from __future__ import annotations
@@ -19,7 +23,10 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
+from transformers import CLIPTextModel
 
+from facecrafter_core.control.adapter import read_adapter_metadata
+from facecrafter_core.diffusion.families import DEMO
 from facecrafter_core.diffusion.guidance import Guidance
 from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
 from facecrafter_core.faces.emotion import VALENCE_AROUSAL, Emotion
@@ -28,9 +35,11 @@ from facecrafter_core.faces.landmarker import FaceLandmarker
 from facecrafter_core.faces.landmarks import LEFT_EYE, RIGHT_EYE
 from training.data import Faces, cut, identity_squares, load_faces
 from training.loop import save_sheet
+from training.stage import new_or_loaded_adapter
 
 EMOTIONS_ASKED = ("happy", "sad", "surprise", "anger", "fear", "contempt")
 GALLERY = 20
+SEEDS = (1000, 2000, 3000, 4000)
 
 
 def detect(pictures: np.ndarray, landmarker: FaceLandmarker) -> np.ndarray:
@@ -68,6 +77,18 @@ class Judges:
         return vectors, self.emotion(crops)[:, 0].tanh().cpu().numpy()
 
 
+def diversity(pictures: list[np.ndarray], landmarker: FaceLandmarker) -> dict[str, float]:
+    """Pictures of the same people with other seeds, [N, S, S, 3] each -> mean deviation over a person's pictures of the yaw and pitch in
+    degrees, and of the 52 blendshape scores; people with fewer than two found faces are left out."""
+    angles, scores = [], []
+    for person in zip(*pictures, strict=True):
+        faces = [f[0] for p in person if (f := landmarker.detect((p * 255).round().astype(np.uint8)))]
+        if len(faces) > 1:
+            angles.append(np.std([face.pose[:2] for face in faces], axis=0, ddof=1).mean())
+            scores.append(np.std([face.blendshapes for face in faces], axis=0, ddof=1).mean())
+    return {"pose": float(np.mean(angles)), "expression": float(np.mean(scores))}
+
+
 def own_share(vectors: Tensor, gallery: Tensor, found: np.ndarray) -> float:
     """Share of rows whose nearest gallery entry, among the 20 of their group, is their own. A picture without a face counts as wrong."""
     right = []
@@ -90,6 +111,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", type=Path, default=Path("demo"))
+    parser.add_argument("--adapter", type=Path, nargs="+", default=(), help="adapter files instead of the folder's own")
+    parser.add_argument("--text-encoder", type=Path, help="folder of a text encoder that the joint stage has trained")
     parser.add_argument("--split", choices=("test", "validation"), default="test")
     parser.add_argument("--people", type=int, default=200)
     parser.add_argument("--steps", type=int, default=25)
@@ -107,22 +130,31 @@ def main() -> None:
     squares = identity_squares(faces.landmarks[identity_photo])
     identities = encoder.encode(cut(torch.from_numpy(faces.images[identity_photo]), squares, encoder.crop_size))
     asked = faces.landmarks[target_photo]
-    pipe = FaceCrafterPipeline.from_pretrained(args.models).to(device)
+    pipe = FaceCrafterPipeline.from_pretrained(args.models)
+    if args.adapter:
+        has = {m: any(f"{m}.norm.weight" in read_adapter_metadata(f)["shapes"] for f in args.adapter) for m in ("landmark", "emotion")}
+        pipe.set_adapter(new_or_loaded_adapter(DEMO, tuple(args.adapter), **has).eval())
+    if args.text_encoder:
+        pipe.text_encoder = CLIPTextModel.from_pretrained(args.text_encoder)
+    pipe = pipe.to(device, torch.float32)
     pipe.set_progress_bar_config(disable=True)
     guidance = Guidance(*args.weights)
     landmarker, judges = FaceLandmarker(), Judges(args.models, device)
 
-    def generate(landmarks: np.ndarray | None, emotion: Emotion | None) -> np.ndarray:
+    def generate(landmarks: np.ndarray | None, emotion: Emotion | None, seed: int = 0) -> np.ndarray:
         parts = []
         for start in range(0, len(people), args.batch):
             part = slice(start, start + args.batch)
             kwargs = {"landmarks": None if landmarks is None else landmarks[part], "emotion": emotion}
-            parts.append(pipe(identities[part], **kwargs, guidance=guidance, steps=args.steps, seed=start, output_type="np"))
+            parts.append(pipe(identities[part], **kwargs, guidance=guidance, steps=args.steps, seed=start + seed, output_type="np"))
         return np.concatenate(parts)
 
     conditions: dict[str, tuple[np.ndarray | None, Emotion | None]] = {"identity only": (None, None), "+ landmarks": (asked, None)}
-    conditions |= {f"+ {name}": (None, Emotion.preset(name)) for name in EMOTIONS_ASKED}
-    conditions |= {"+ landmarks + happy": (asked, Emotion.preset("happy"))}
+    if pipe.adapter.emotion is not None:
+        conditions |= {f"+ {name}": (None, Emotion.preset(name)) for name in EMOTIONS_ASKED}
+        conditions |= {"+ landmarks + happy": (asked, Emotion.preset("happy"))}
+    if pipe.adapter.landmark is None:
+        conditions = {name: condition for name, condition in conditions.items() if "landmarks" not in name}
     gallery, _ = judges(faces.images[gallery_photo], faces.landmarks[gallery_photo])
     rows, valence, sheet = {}, {}, [list(faces.images[identity_photo[:10]]), list(faces.images[target_photo[:10]])]
     for name, (landmarks, emotion) in conditions.items():
@@ -134,19 +166,24 @@ def main() -> None:
             "found": float(seen.mean()),
             "landmark_error": float(np.nanmean(landmark_error(found, asked))),
             "identity": own_share(vectors, gallery, seen),
+            "similarity": float((vectors * gallery).sum(1).mean()),
             "valence": float(valence[name].mean()),
         }
         sheet.append([(p * 255).round().astype(np.uint8) for p in pictures[:10]])
         print(f"{name:<20} found {100 * rows[name]['found']:.1f}%  landmark error {rows[name]['landmark_error']:.1f}%  "
-              f"own identity among {GALLERY} {100 * rows[name]['identity']:.1f}%  mean valence {rows[name]['valence']:+.2f}", flush=True)  # fmt: skip
+              f"own identity among {GALLERY} {100 * rows[name]['identity']:.1f}%  similarity {rows[name]['similarity']:.3f}  mean valence {rows[name]['valence']:+.2f}", flush=True)  # fmt: skip
 
-    pairs = [(a, b) for a in EMOTIONS_ASKED for b in EMOTIONS_ASKED if VALENCE_AROUSAL[a][0] - VALENCE_AROUSAL[b][0] >= 0.2]
-    right = float(np.mean([valence[f"+ {a}"] > valence[f"+ {b}"] for a, b in pairs]))
-    moved = float(np.mean([np.sign(VALENCE_AROUSAL[a][0]) * (valence[f"+ {a}"] - valence["identity only"]) > 0 for a in EMOTIONS_ASKED]))
-    print(f"valence in the right order in {100 * right:.1f}% of pairs of asked-for emotions; moved the right way from identity only in {100 * moved:.1f}%")
+    spread = diversity([generate(None, None, seed) for seed in SEEDS], landmarker)
+    print(f"identity only, {len(SEEDS)} pictures a person: deviation of yaw and pitch {spread['pose']:.1f} degrees, of blendshape scores {spread['expression']:.4f}")
+    summary = {"rows": rows, "diversity": spread, "people": len(people), "split": args.split, "steps": args.steps}
+    if pipe.adapter.emotion is not None:
+        pairs = [(a, b) for a in EMOTIONS_ASKED for b in EMOTIONS_ASKED if VALENCE_AROUSAL[a][0] - VALENCE_AROUSAL[b][0] >= 0.2]
+        right = float(np.mean([valence[f"+ {a}"] > valence[f"+ {b}"] for a, b in pairs]))
+        moved = float(np.mean([np.sign(VALENCE_AROUSAL[a][0]) * (valence[f"+ {a}"] - valence["identity only"]) > 0 for a in EMOTIONS_ASKED]))
+        print(f"valence in the right order in {100 * right:.1f}% of pairs of asked-for emotions; moved the right way from identity only in {100 * moved:.1f}%")
+        summary |= {"valence_pairs": right, "valence_moved": moved}
     if args.out:
         args.out.mkdir(parents=True, exist_ok=True)
-        summary = {"rows": rows, "valence_pairs": right, "valence_moved": moved, "people": len(people), "split": args.split, "steps": args.steps}
         (args.out / "evaluation.json").write_text(json.dumps(summary, indent=2) + "\n")
         save_sheet(sheet, args.out / "evaluation.jpg")
 
