@@ -1,0 +1,67 @@
+"""Preparing images for training, on one core: reading, landmarks, the whole CPU part, and end to end with the demo's networks.
+
+    python benchmarks/prepare.py [--images 64] [--device cpu]
+
+The images are variations of scikit-image's astronaut, 1024 x 1024 JPEGs in a temporary folder. Prints images a second.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ["OMP_NUM_THREADS"] = "1"
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--images", type=int, default=64)
+    parser.add_argument("--device", default="cpu")
+    options = parser.parse_args()
+
+    import cv2
+    import torch
+    from PIL import Image, ImageEnhance
+    from skimage.data import astronaut
+
+    from facecrafter_core.diffusion.families import DEMO_FOLDER
+    from training.extract import Extractor
+    from training.sources import load, open_source
+
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+    extractor = Extractor("demo", DEMO_FOLDER, drawings=True, device=options.device)
+    with tempfile.TemporaryDirectory() as folder:
+        base = Image.fromarray(astronaut()).crop((64, 0, 384, 320)).resize((1024, 1024))
+        (Path(folder) / "person").mkdir()
+        for i in range(options.images):
+            ImageEnhance.Brightness(base).enhance(0.8 + 0.4 * i / options.images).save(Path(folder) / f"person/{i:05d}.jpg", quality=92)
+        _, items = open_source(folder)
+        photos = [load(item) for item in items]
+        extractor.landmarker.find_face(photos[0])
+        seen = [extractor.look(item) for item in items]
+
+        def rate(name: str, work: Callable[[], object], count: int = options.images) -> None:
+            start = time.perf_counter()
+            work()
+            print(f"{name:<44}{count / (time.perf_counter() - start):8.1f} images/s", flush=True)
+
+        rate("read", lambda: [load(item) for item in items])
+        rate("landmarks", lambda: [extractor.landmarker.find_face(photo) for photo in photos])
+        rate("read, landmarks, squares", lambda: [extractor.look(item) for item in items])
+        few = min(16, options.images)
+        rate("networks, mask, drawing", lambda: extractor.encode(seen[:few]), few)
+        rate("end to end", lambda: extractor(items[:few]), few)
+
+
+if __name__ == "__main__":
+    main()
