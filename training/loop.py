@@ -58,11 +58,12 @@ class World:
     def close(self) -> None:
         """Waits for all processes, and ends their connection.
 
-        Without the barrier, gloo's thread may still hold a tensor when DDP's destructor waits for that thread, with Python's lock held: both
-        would wait for ever (seen with torch 2.13).
+        gloo's threads need Python's lock to let go of their last tensors. DDP's destructor joins them with that lock held, so a thread that has
+        not let go by then blocks the process for ever (torch 2.13). The pause gives them the lock.
         """
         if self.size > 1:
             torch.distributed.barrier()
+            time.sleep(0.2)
             torch.distributed.destroy_process_group()
 
 
