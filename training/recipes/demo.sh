@@ -4,7 +4,8 @@
 #   ASSETS=assets WORK=runs/demo GPUS=2 PROCESSES=28 MINUTES=21 bash training/recipes/demo.sh
 #
 # ASSETS is the folder that training/synthetic/pack.py makes. MINUTES is the time for the denoiser; the networks before it take about five more.
-# The bundled autoencoder, evaluators and emotion estimator were trained on the first 1,600 of these people, while the others were still being rendered.
+# The bundled autoencoder, evaluators and emotion estimator were trained on the first 1,600 of these people, while the others were still being rendered;
+# its features came from an earlier, equal script (training/prepare.py has taken its place), with the latents encoded in bf16.
 set -euo pipefail
 : "${ASSETS:?the folder made by training/synthetic/pack.py}" "${WORK:=runs/demo}" "${GPUS:=1}" "${PROCESSES:=8}" "${MINUTES:=21}" "${DEVICE:=cuda}"
 faces="$WORK/faces"
