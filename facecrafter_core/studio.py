@@ -18,6 +18,19 @@ if TYPE_CHECKING:
     from .diffusion.pipeline import FaceCrafterPipeline
 
 
+def check_device(device: str) -> None:
+    """
+    Raises:
+        ModelError: torch cannot use this device on this machine.
+    """
+    import torch
+
+    try:
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError, NotImplementedError) as error:  # which one depends on how torch was built
+        raise ModelError(f"The device {device!r} cannot be used on this machine. Use cpu, or one that torch finds.") from error
+
+
 class Studio:
     """A model folder, ready for photos.
 
@@ -38,12 +51,8 @@ class Studio:
         from .faces.landmarker import FaceLandmarker
 
         self.folder = Path(folder)
-        try:
-            device_ = torch.device(device)
-            torch.empty(1, device=device_)
-        except (RuntimeError, AssertionError, NotImplementedError) as error:
-            raise ModelError(f"The device {device!r} cannot be used on this machine. Use cpu, or one that torch finds.") from error
-        self.pipe: FaceCrafterPipeline = FaceCrafterPipeline.from_pretrained(self.folder, adapter).to(device_, torch.float32)
+        check_device(device)
+        self.pipe: FaceCrafterPipeline = FaceCrafterPipeline.from_pretrained(self.folder, adapter).to(device, torch.float32)
         self.pipe.set_progress_bar_config(disable=True)
         self.landmarker = FaceLandmarker()
         self.identity_encoder = load_identity_encoder(self.pipe.family.name, self.folder)

@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from facecrafter_core.faces.drawing import draw_landmarks
+from training.diffusion import draw_timesteps
 from training.loop import World
 from training.pairs import Pairs
 from training.prepared import Prepared
@@ -106,18 +107,11 @@ def draw(seed: int, step: int, world: World, images: int, rows: int, shape: tupl
     """Draws for all processes and returns this one's part; evenly spread timesteps 0..999 (power below 1: more of the noisy ones)."""
     generator = torch.Generator(world.device).manual_seed((seed << 40) + step)
     everyone, device = images * world.size, world.device
-
-    def uniform(*size: int) -> Tensor:
-        return torch.rand(size, generator=generator, device=device)
-
-    count = everyone * rows
-    spread = (torch.arange(count, device=device) + uniform(count)) / count
-    order = torch.randperm(count, generator=generator, device=device)
-    timesteps = ((spread**power * 1000).long().clamp(max=999)[order]).view(everyone, rows)
+    timesteps = draw_timesteps(everyone * rows, device, power, generator).view(everyone, rows)
     noise = torch.randn((everyone, rows, *shape), generator=generator, device=device)
     latent_noise = torch.randn((everyone, *shape), generator=generator, device=device)
     mine = slice(world.rank * images, (world.rank + 1) * images)
-    return Draws(timesteps[mine], noise[mine], latent_noise[mine], uniform(everyone)[mine])
+    return Draws(timesteps[mine], noise[mine], latent_noise[mine], torch.rand(everyone, generator=generator, device=device)[mine])
 
 
 def _tensor(array: np.ndarray) -> Tensor:

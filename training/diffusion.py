@@ -25,10 +25,10 @@ class Noising:
         return noisy, a.sqrt() * noise - (1 - a).sqrt() * clean
 
 
-def draw_timesteps(count: int, device: torch.device, power: float = 1.0) -> Tensor:
+def draw_timesteps(count: int, device: torch.device, power: float = 1.0, generator: torch.Generator | None = None) -> Tensor:
     """Timesteps 0..999; evenly spread for power 1, more of the noisy ones below 1."""
-    spread = (torch.arange(count, device=device) + torch.rand(count, device=device)) / count
-    return (spread**power * 1000).long().clamp(max=999)[torch.randperm(count, device=device)]
+    spread = (torch.arange(count, device=device) + torch.rand(count, generator=generator, device=device)) / count
+    return (spread**power * 1000).long().clamp(max=999)[torch.randperm(count, generator=generator, device=device)]
 
 
 @torch.inference_mode()

@@ -29,8 +29,8 @@ class Log:
         self.config, self.world, self.images, self.rows, self.start, self.lowest = config, world, images, rows, start, lowest
         self.flops = 0.0  # of a step and process; set when known
         self.sums: dict[str, Tensor] = {}
-        self.count = self.micro = 0
-        self.began = self.mark = time.perf_counter()
+        self.micro = 0
+        self.mark = time.perf_counter()
         self.idle = 0.0
         self.writers: list[Any] = []
         if world.rank == 0:
@@ -58,20 +58,19 @@ class Log:
         self.idle += time.perf_counter() - self.paused
 
     def end_step(self, done: int, norm: Tensor) -> None:
-        """Prints when a line is due.
+        """Prints when a line is due: every `log_every` steps, and with each checkpoint.
 
         Raises:
             FloatingPointError: the loss is not finite, or far above what it was.
         """
-        self.count += 1
         if done == self.start + 1:  # the first step compiles and warms up
             self._sync()
             self.mark, self.first, self.idle = time.perf_counter(), done, 0.0
-        if done % self.config.log_every and done != self.config.steps:
-            return
+        if done % self.config.log_every and done % self.config.save_every and done != self.config.steps:
+            return  # a checkpoint is never saved before its losses have been looked at
         values = {name: total.item() / self.micro for name, total in self.world.mean(self.sums).items()}
         values["norm"] = float(norm)
-        self.sums, self.micro, self.count = {}, 0, 0
+        self.sums, self.micro = {}, 0
         self._print(done, values)
         loss = values["loss"]
         if not np.isfinite(loss):

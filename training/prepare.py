@@ -30,8 +30,9 @@ from typing import Any
 import numpy as np
 
 from facecrafter_core.diffusion.families import FAMILIES
-from facecrafter_core.errors import FaceCrafterError, ModelError
+from facecrafter_core.errors import FaceCrafterError
 from facecrafter_core.files import write_whole
+from facecrafter_core.studio import check_device
 from training.extract import Extractor, Rows
 from training.prepared import ARRAYS, FORMAT, PreparedError
 from training.sources import READERS, Item, SourceError, open_source
@@ -231,19 +232,6 @@ def list_items(sources: list[str], kind: str) -> list[Item]:
         prefix = f"{name}-{number}/" if name in doubled else f"{name}/"
         items += [replace(i, key=prefix + i.key, person=prefix + i.person) for i in listed] if len(sources) > 1 else listed
     return items
-
-
-def check_device(device: str) -> None:
-    """
-    Raises:
-        ModelError: torch cannot use it on this machine.
-    """
-    import torch
-
-    try:
-        torch.empty(1, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:
-        raise ModelError(f"The device {device!r} cannot be used on this machine. Use cpu, or one that torch finds.") from error
 
 
 def prepare(

@@ -9,15 +9,17 @@ for emotion, the pose is held and the expression differs.
 
 from __future__ import annotations
 
+from facecrafter_core.diffusion.families import new_scheduler
 from training.batches import StepData, draw
 from training.config import ConfigError, PretrainConfig, read_config
+from training.diffusion import Noising
 from training.loop import World
 from training.losses import diffusion_loss, min_snr_weights
 from training.model import Rows
 from training.pairs import RULES, Pairs
 from training.prepared import PreparedError
 from training.report import Report
-from training.stage import Stage, add_noise, alphas_of, dry_run, open_data, prepare_model
+from training.stage import Stage, clean_latents, dry_run, open_data, prepare_model
 
 
 def train(config: PretrainConfig) -> None:
@@ -26,7 +28,7 @@ def train(config: PretrainConfig) -> None:
     training, validation = open_data(config)
     pairs = Pairs(training, config.rules or RULES[config.module], config.seed)
     model = prepare_model(config, world, landmark=landmark, emotion=emotion, text_encoder=False)
-    alphas, prediction_type = alphas_of(model.family, world.device)
+    noising = Noising(new_scheduler(model.family), world.device)
     images = config.batch * config.accumulate
     every_row = slice(0, config.batch)
     rows = Rows(landmark=every_row, emotion=every_row)
@@ -45,10 +47,10 @@ def train(config: PretrainConfig) -> None:
         for micro in range(config.accumulate):
             part = slice(micro * config.batch, (micro + 1) * config.batch)
             seen, timesteps = batch.part(part), random.timesteps[part, 0]
-            noisy, target = add_noise(seen, random.latent_noise[part], random.noise[part, 0], alphas[timesteps], prediction_type)
+            noisy, target = noising(clean_latents(seen, random.latent_noise[part], config.batch), random.noise[part, 0], timesteps)
             with stage.autocast():
                 predicted, _ = stage.trained(noisy, timesteps, seen.identities, None, seen.drawings, seen.emotions, rows)
-            weights = min_snr_weights(alphas[timesteps], prediction_type, config.min_snr) if config.min_snr else None
+            weights = min_snr_weights(noising.alphas[timesteps], noising.prediction_type, config.min_snr) if config.min_snr else None
             stage.backward(diffusion_loss(predicted, target, weights))
 
 

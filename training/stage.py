@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from facecrafter_core.control.adapter import FaceCrafterAdapter, load_adapter, save_adapter
 from facecrafter_core.control.config import PRESETS
-from facecrafter_core.diffusion.families import FAMILIES, Family, new_scheduler, new_text_encoder, new_unet
+from facecrafter_core.diffusion.families import FAMILIES, Family, new_text_encoder, new_unet
 from training.batches import Batch
 from training.checkpoints import Checkpoints
 from training.config import ConfigError, StageConfig, to_dict
@@ -185,12 +185,6 @@ def prepare_model(config: StageConfig, world: World, landmark: bool, emotion: bo
     return ControlledModel(unet, encoder, adapter.to(world.device), family, config.compile and world.device.type == "cuda")
 
 
-def alphas_of(family: Family, device: torch.device) -> tuple[Tensor, str]:
-    """Cumulative alphas [1000] of the family's noise schedule, and what the network predicts."""
-    scheduler = new_scheduler(family)
-    return scheduler.alphas_cumprod.to(device), scheduler.config.prediction_type
-
-
 def open_data(config: StageConfig) -> tuple[Prepared, Prepared]:
     """The training and the validation images of the prepared folder.
 
@@ -206,22 +200,12 @@ def open_data(config: StageConfig) -> tuple[Prepared, Prepared]:
     return prepared.subset(split == "train"), prepared.subset(split == "validation")
 
 
-def add_noise(
-    batch: Batch, latent_noise: Tensor, noise: Tensor, alphas: Tensor, prediction_type: str, replicas: int = 1
-) -> tuple[Tensor, Tensor]:
-    """x_t = sqrt(a_t) x_0 + sqrt(1 - a_t) noise, and what the network has to predict: [R, 4, h, w] each.
-
-    Args:
-        batch: G images; x_0 is drawn from the autoencoder's distribution with `latent_noise` [G, 4, h, w].
-        noise: [R, 4, h, w]. alphas: cumulative, [R].
-    """
+def clean_latents(batch: Batch, latent_noise: Tensor, rows: int, replicas: int = 1) -> Tensor:
+    """x_0 of each row, [R, 4, h, w]: drawn from the autoencoder's distribution with `latent_noise` [G, 4, h, w], where it has one."""
     clean = batch.latent_mean.float()
     if batch.latent_std is not None:
         clean = clean + batch.latent_std.float() * latent_noise
-    clean = spread(clean, len(noise), replicas)
-    a = alphas.view(-1, 1, 1, 1)
-    noisy = a.sqrt() * clean + (1 - a).sqrt() * noise
-    return noisy, noise if prediction_type == "epsilon" else a.sqrt() * noise - (1 - a).sqrt() * clean
+    return spread(clean, rows, replicas)
 
 
 def dry_run(config: StageConfig, model: ControlledModel, rows: Rows, count: int, images: int, usable: int) -> bool:

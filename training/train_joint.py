@@ -13,15 +13,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from facecrafter_core.diffusion.families import new_scheduler
 from training.batches import StepData, draw
 from training.config import ConfigError, JointConfig, read_config
+from training.diffusion import Noising
 from training.loop import World
 from training.losses import attention_disentanglement_loss, diffusion_loss, min_snr_weights, total_loss
 from training.model import Rows, spread
 from training.pairs import Pairs
 from training.prepared import PreparedError
 from training.report import Report
-from training.stage import Stage, add_noise, alphas_of, dry_run, open_data, prepare_model
+from training.stage import Stage, clean_latents, dry_run, open_data, prepare_model
 
 
 def by_condition(values: Tensor) -> Tensor:
@@ -36,7 +38,7 @@ def train(config: JointConfig) -> None:
     training, validation = open_data(config)
     pairs = Pairs(training, config.rules, config.seed)
     model = prepare_model(config, world, landmark=True, emotion=True, text_encoder=True)
-    alphas, prediction_type = alphas_of(model.family, world.device)
+    noising = Noising(new_scheduler(model.family), world.device)
     each, micro_rows = config.images_per_batch, config.images_per_batch * config.replicas
     images = each * config.accumulate
     rows = Rows.mixed(each, config.replicas // 4)
@@ -56,14 +58,14 @@ def train(config: JointConfig) -> None:
         for micro in range(config.accumulate):
             part = slice(micro * each, (micro + 1) * each)
             seen, timesteps = batch.part(part), by_condition(random.timesteps[part])
-            shown = by_condition(random.noise[part])
-            noisy, target = add_noise(seen, random.latent_noise[part], shown, alphas[timesteps], prediction_type, rows.replicas)
+            clean = clean_latents(seen, random.latent_noise[part], micro_rows, rows.replicas)
+            noisy, target = noising(clean, by_condition(random.noise[part]), timesteps)
             keep_image = random.chance[part] >= config.drop_identity
             keep = torch.ones(micro_rows, dtype=torch.bool, device=world.device)
             keep[: micro_rows // 4] = spread(keep_image, micro_rows // 4, rows.replicas)  # the ID rows
             with stage.autocast():
                 predicted, similarity = stage.trained(noisy, timesteps, seen.identities, keep, seen.drawings, seen.emotions, rows, seen.masks)
-            weights = min_snr_weights(alphas[timesteps], prediction_type, config.min_snr) if config.min_snr else None
+            weights = min_snr_weights(noising.alphas[timesteps], noising.prediction_type, config.min_snr) if config.min_snr else None
             diffusion = diffusion_loss(predicted, target, weights)
             if similarity is None:
                 stage.backward(diffusion)
