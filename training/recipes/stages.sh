@@ -1,24 +1,30 @@
 #!/usr/bin/env bash
 # The paper's two stages on the frozen demo base, with three seeds, and a table of each stage on the held-out people.
 #
-#   FACES=runs/demo/faces PREPARED=runs/demo/prepared WORK=runs/stages GPUS=1 bash training/recipes/stages.sh
+#   FACES=runs/demo/faces PREPARED=runs/demo/prepared WORK=runs/stages bash training/recipes/stages.sh
 #
-# FACES and PREPARED are what training/recipes/demo.sh leaves.
+# FACES and PREPARED are what training/recipes/demo.sh leaves. Two runs share the GPU at a time; their output is in the run's folder.
 set -euo pipefail
-: "${FACES:?rendered people}" "${PREPARED:?their features}" "${WORK:=runs/stages}" "${BASE:=demo}" "${GPUS:=1}" "${SEEDS:=0 1 2}" "${DEMO_FLAGS:=}"
+: "${FACES:?rendered people}" "${PREPARED:?their features}" "${WORK:=runs/stages}" "${BASE:=demo}" "${GPUS:=1}" "${SEEDS:=0 1 2}" "${DEMO_FLAGS:=}" "${MEASURE_FLAGS:=--steps 12}"
 
-run() { torchrun --standalone --nproc-per-node "$GPUS" -m "training.$1" "${@:2}" --data "$PREPARED" --base "$BASE" --seed "$seed" $DEMO_FLAGS; }
-measure() { python -m training.evaluate_demo --data "$FACES" --models "$BASE" --out "$out/evaluation/$1" "${@:2}"; }
+logged() { mkdir -p "$1"; "${@:2}" >"$1/output.txt" 2>&1 || { echo "failed: ${*:2}"; tail -n 20 "$1/output.txt"; return 1; }; }
+run() { logged "$out/$1" torchrun --standalone --nproc-per-node "$GPUS" -m "training.$2" "${@:3}" --out "$out/$1" --data "$PREPARED" --base "$BASE" --seed "$seed" $DEMO_FLAGS; }
+measure() { logged "$1" python -m training.evaluate_demo --data "$FACES" --models "$BASE" --out "$1" $MEASURE_FLAGS "${@:2}"; }
+both() { wait "$1" && wait "$2"; }
 
+measured=()
+measure "$WORK/bundled" & measured+=($!)
 for seed in $SEEDS; do
   out="$WORK/seed$seed"
-  run pretrain --preset demo_pretrain --module landmark --out "$out/landmark"
-  run pretrain --preset demo_pretrain --module emotion --out "$out/emotion"
+  run landmark pretrain --preset demo_pretrain --module landmark & first=$!
+  run emotion pretrain --preset demo_pretrain --module emotion & both $first $!
   pretrained=("$out/landmark/adapter.safetensors" "$out/emotion/adapter.safetensors")
-  run train_joint --preset demo_joint --init "${pretrained[@]}" --out "$out/joint"
-  run train_joint --preset demo_joint --init "${pretrained[@]}" --out "$out/joint_without_ad" --ad-weight 0
-  measure pretrained --adapter "${pretrained[@]}"
+  measure "$out/evaluation/pretrained" --adapter "${pretrained[@]}" & measured+=($!)
+  run joint train_joint --preset demo_joint --init "${pretrained[@]}" & first=$!
+  run joint_without_ad train_joint --preset demo_joint --init "${pretrained[@]}" --ad-weight 0 & both $first $!
   for stage in joint joint_without_ad; do
-    measure "$stage" --adapter "$out/$stage/adapter.safetensors" --text-encoder "$out/$stage/text_encoder"
+    measure "$out/evaluation/$stage" --adapter "$out/$stage/adapter.safetensors" --text-encoder "$out/$stage/text_encoder" & measured+=($!)
   done
+  echo "seed $seed trained"
 done
+for job in "${measured[@]}"; do wait "$job"; done
