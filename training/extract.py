@@ -44,7 +44,8 @@ class Rows:
 
 @dataclass
 class Seen:
-    """One usable picture. picture uint8 [S, S, 3]; crop [3, s, s] for the identity; landmarks [478, 3] in units of the picture."""
+    """One usable picture. picture uint8 [S, S, 3]; crop [3, s, s] for the identity; landmarks [478, 3] in units of the picture.
+    size: (height, width) of the photo. square: left, top and side of the picture in the photo, in pixels."""
 
     item: Item
     picture: np.ndarray
@@ -54,6 +55,7 @@ class Seen:
     emotion: np.ndarray
     pose: tuple[float, float, float]
     size: tuple[int, int]
+    square: tuple[float, float, float]
 
 
 class Extractor:
@@ -105,8 +107,12 @@ class Extractor:
         face = self.landmarker.find_face(photo)
         square = align_face(photo, face.landmarks, self.family.image_size, rotate=False)
         crop = face_crop(photo, face, self.identity.crop_size)
-        emotion = self.estimator.estimate(face).vector
-        return Seen(item, square.image, crop, square.landmarks, face.blendshapes, emotion, tuple(face.pose), photo.shape[:2])
+        emotion = np.array(self.estimator.estimate(face).vector, np.float32)
+        if item.affect is not None:
+            emotion[:2] = item.affect
+        scale, (left, top) = square.matrix[0, 0], square.matrix[:, 2]
+        place = (-left / scale, -top / scale, self.family.image_size / scale)
+        return Seen(item, square.image, crop, square.landmarks, face.blendshapes, emotion, tuple(face.pose), photo.shape[:2], place)
 
     def _known(self, item: Item, picture: np.ndarray) -> Seen:
         """A rendered picture, whose framing, landmarks and labels are the generator's."""
@@ -117,7 +123,8 @@ class Extractor:
         emotion = np.array([value[name] for name in ("valence", "arousal", *EMOTIONS)], np.float32)
         aligned = align_face(picture, landmarks * [picture.shape[1], picture.shape[0], picture.shape[1]], self.identity.crop_size)
         crop = torch.from_numpy(np.ascontiguousarray(aligned.image)).permute(2, 0, 1).float() / 127.5 - 1
-        return Seen(item, picture, crop, landmarks, blendshapes, emotion, (value["yaw"], value["pitch"], value["roll"]), picture.shape[:2])
+        pose, whole = (value["yaw"], value["pitch"], value["roll"]), (0.0, 0.0, float(picture.shape[0]))
+        return Seen(item, picture, crop, landmarks, blendshapes, emotion, pose, picture.shape[:2], whole)
 
     @torch.inference_mode()
     def encode(self, seen: list[Seen]) -> dict[str, np.ndarray]:
@@ -157,6 +164,8 @@ class Extractor:
             "height": [int(s.size[0]) for s in seen],
             "width": [int(s.size[1]) for s in seen],
         }
+        for i, name in enumerate(("square_left", "square_top", "square_side")):
+            columns[name] = [float(s.square[i]) for s in seen]
         for i, name in enumerate(("yaw", "pitch", "roll")):
             columns[name] = [float(s.pose[i]) for s in seen]
         for i, name in enumerate(("valence", "arousal", *EMOTIONS)):

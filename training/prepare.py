@@ -287,7 +287,7 @@ def _check_plan(path: Path, plan: dict[str, Any]) -> None:
 def _digest(items: list[Item]) -> str:
     digest = hashlib.sha256()
     for item in items:
-        digest.update(f"{item.key}\0{item.person}\0{item.place}\0{item.label}\0{item.split}\n".encode())
+        digest.update(f"{item.key}\0{item.person}\0{item.place}\0{item.label}\0{item.split}\0{item.affect or ''}\n".encode())
     return digest.hexdigest()[:16]
 
 
