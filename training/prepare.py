@@ -293,13 +293,13 @@ def _digest(items: list[Item]) -> str:
 
 def report_pairs(out: Path, family: str) -> None:
     """Prints how many pairs each stage finds."""
-    from training.pairs import RULES, Pairs
+    from training.pairs import Pairs
     from training.prepared import Prepared
 
     prepared = Prepared.open(out, family)
     for stage in ("landmark", "emotion"):
         try:
-            print(f"Pairs of the {stage} stage: {Pairs(prepared, RULES[stage]).report()}")
+            print(f"Pairs of the {stage} stage: {Pairs(prepared, stage).report()}")
         except PreparedError as error:
             print(f"Pairs of the {stage} stage: {error}")
 
