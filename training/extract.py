@@ -16,7 +16,7 @@ from torch import Tensor
 
 from facecrafter_core.control.config import PRESETS
 from facecrafter_core.diffusion.families import FAMILIES
-from facecrafter_core.errors import FaceCrafterError, ModelError
+from facecrafter_core.errors import FaceChoiceError, LandmarkError, ModelError, NoFaceError, PhotoError
 from facecrafter_core.faces.align import align_face
 from facecrafter_core.faces.drawing import draw_landmarks
 from facecrafter_core.faces.emotion import EMOTIONS, DemoEmotionEstimator
@@ -28,6 +28,9 @@ from training.sources import Item, load, shard
 
 VALIDATION_SHARE = 0.02
 """Of the people of a source that names no split; which ones follows from their names."""
+
+UNUSABLE = (PhotoError, NoFaceError, FaceChoiceError, LandmarkError)
+"""What is the picture's fault; anything else, such as a missing model file, ends the run."""
 
 BATCH = {"demo": 32, "full": 4}
 """Pictures that go through the networks at once. Fixed, so that every backend computes the same numbers, and many processes fit on a GPU."""
@@ -93,7 +96,7 @@ class Extractor:
         for item in items:
             try:
                 seen.append(self.look(item))
-            except (FaceCrafterError, cv2.error) as error:
+            except (*UNUSABLE, cv2.error) as error:
                 rows.rejected.append((item.key, str(error).strip()))
         if seen:
             rows.arrays, rows.columns = self.encode(seen), self.describe(seen)
@@ -118,7 +121,7 @@ class Extractor:
         """A rendered picture, whose framing, landmarks and labels are the generator's."""
         landmarks, blendshapes, labels = (np.array(shard(item.path.replace("images_", f"{n}_"))[item.place]) for n in ("landmarks", "blendshapes", "labels"))
         if not np.isfinite(landmarks).all():
-            raise FaceCrafterError("MediaPipe found no face in this rendered picture.")
+            raise NoFaceError("MediaPipe found no face in this rendered picture.")
         value = dict(zip(_neighbours(item.path)["columns.json"], labels.tolist(), strict=True))
         emotion = np.array([value[name] for name in ("valence", "arousal", *EMOTIONS)], np.float32)
         aligned = align_face(picture, landmarks * [picture.shape[1], picture.shape[0], picture.shape[1]], self.identity.crop_size)

@@ -23,7 +23,7 @@ from diffusers import AutoencoderKL
 from PIL import Image
 
 import training.prepare as module
-from facecrafter_core.errors import ModelError
+from facecrafter_core.errors import AssetError, ModelError
 from facecrafter_core.faces.align import align_face
 from facecrafter_core.faces.landmarker import FaceLandmarker
 from training.prepare import prepare
@@ -117,6 +117,13 @@ def test_pictures_that_cannot_be_used_are_listed_with_reasons(people: Path, tmp_
         reasons = {row["key"]: row["reason"] for row in csv.DictReader(file)}
     assert set(reasons) == {"person_0/broken.jpg", "person_1/meadow.png", "person_2/clip.mp4#?"}
     assert "cannot be read" in reasons["person_2/clip.mp4#?"] and "face" in reasons["person_1/meadow.png"]
+
+
+def test_a_missing_model_file_ends_the_run_and_blames_no_picture(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(FaceLandmarker, "_start", lambda self: (_ for _ in ()).throw(AssetError("face_landmarker.task is not on this machine.")))
+    with pytest.raises(AssetError, match="not on this machine"):
+        run(people, tmp_path / "out")
+    assert not (tmp_path / "out/rejected.csv").exists()
 
 
 def test_two_processes_make_the_rows_of_one(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
