@@ -11,6 +11,7 @@ from .conditioning import FaceCrafterConditioning
 from .emotion import FaceCrafterEmotion, FaceCrafterEmotionFromImage, FaceCrafterEmotionSweep
 from .faces import FaceCrafterEncodeIdentity, FaceCrafterExtractLandmarks, FaceCrafterSamplePortrait
 from .host.adapter import register_folder
+from .landmarks import FaceCrafterEditLandmarks, FaceCrafterRetargetLandmarks, FaceCrafterStripExpression
 from .loaders import FaceCrafterLoader
 from .sampling import FaceCrafterApply, FaceCrafterGuidanceIntervals, FaceCrafterGuiderNode, FaceCrafterSampler
 
@@ -23,6 +24,9 @@ class FaceCrafterExtension(ComfyExtension):
             FaceCrafterSamplePortrait,
             FaceCrafterEncodeIdentity,
             FaceCrafterExtractLandmarks,
+            FaceCrafterEditLandmarks,
+            FaceCrafterRetargetLandmarks,
+            FaceCrafterStripExpression,
             FaceCrafterEmotion,
             FaceCrafterEmotionFromImage,
             FaceCrafterEmotionSweep,
