@@ -14,6 +14,7 @@ from .host.adapter import register_folder
 from .landmarks import FaceCrafterEditLandmarks, FaceCrafterRetargetLandmarks, FaceCrafterStripExpression
 from .loaders import FaceCrafterLoader
 from .sampling import FaceCrafterApply, FaceCrafterGuidanceIntervals, FaceCrafterGuiderNode, FaceCrafterSampler
+from .score import FaceCrafterBestOf, FaceCrafterScore
 
 
 class FaceCrafterExtension(ComfyExtension):
@@ -35,4 +36,6 @@ class FaceCrafterExtension(ComfyExtension):
             FaceCrafterGuiderNode,
             FaceCrafterApply,
             FaceCrafterGuidanceIntervals,
+            FaceCrafterScore,
+            FaceCrafterBestOf,
         ]

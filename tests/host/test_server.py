@@ -18,6 +18,7 @@ WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 STEPS = 4
 OURS = [
     "FaceCrafterApply",
+    "FaceCrafterBestOf",
     "FaceCrafterConditioning",
     "FaceCrafterEditLandmarks",
     "FaceCrafterEmotion",
@@ -31,6 +32,7 @@ OURS = [
     "FaceCrafterRetargetLandmarks",
     "FaceCrafterSamplePortrait",
     "FaceCrafterSampler",
+    "FaceCrafterScore",
     "FaceCrafterStripExpression",
 ]
 
@@ -234,3 +236,32 @@ def test_landmarks_are_edited_retargeted_and_stripped(server: Server, nodes: dic
     for bad, sentence in (({"expression": "grin 1"}, "no facial action 'grin'"), ({"moves": "mouth 1"}, "a name and 2 numbers")):
         with pytest.raises(PromptError, match=sentence):
             server.run(with_inputs(prompt, "FaceCrafterEditLandmarks", **bad))
+
+
+def test_pictures_are_scored_and_the_best_is_kept(server: Server, nodes: dict[str, Any]) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (512, 512), (90, 110, 90)).save(server.folder / "input" / "meadow.png")
+    prompt: dict[str, Any] = {"load": {"class_type": "FaceCrafterLoader", "inputs": {"adapter": nodes["FaceCrafterLoader"]["input"]["required"]["adapter"][1]["default"]}}}
+    for name in ("portrait_1.jpg", "portrait_2.jpg"):
+        prompt[name] = {"class_type": "FaceCrafterSamplePortrait", "inputs": {"portrait": name}}
+    prompt["meadow"] = {"class_type": "LoadImage", "inputs": {"image": "meadow.png"}}
+    prompt["two"] = {"class_type": "ImageBatch", "inputs": {"image1": ["meadow", 0], "image2": ["portrait_2.jpg", 0]}}
+    prompt["three"] = {"class_type": "ImageBatch", "inputs": {"image1": ["two", 0], "image2": ["portrait_1.jpg", 0]}}
+    held = {"face": "largest", "face_number": 0}
+    prompt["landmarks"] = {"class_type": "FaceCrafterExtractLandmarks", "inputs": {"photo": ["portrait_1.jpg", 0], "drawing_size": 128, **held}}
+    asked = {"facecrafter": ["load", 0], "pictures": ["three", 0], "photo": ["portrait_1.jpg", 0], "landmarks": ["landmarks", 0]}
+    weights = {f"{name}_weight": 1.0 for name in ("likeness", "pose", "expression", "emotion")}
+    prompt["best"] = {"class_type": "FaceCrafterBestOf", "inputs": {**asked, "keep": 1, **weights}}
+    prompt["score"] = {"class_type": "FaceCrafterScore", "inputs": asked}
+    prompt["see"] = {"class_type": "SaveImage", "inputs": {"images": ["best", 0], "filename_prefix": "best"}}
+    prompt["chart"] = {"class_type": "SaveImage", "inputs": {"images": ["score", 1], "filename_prefix": "chart"}}
+    prompt["text"] = {"class_type": "PreviewAny", "inputs": {"source": ["best", 1]}}
+    entry = server.run(prompt)
+    table = entry["outputs"]["text"]["text"][0]
+    assert "| 0 | no face" in table and "Kept: 2." in table and "No face in 1 of 3 pictures." in table
+    assert "| 2 | 100%" in table, "a photo is like itself"
+    [kept] = [p for p in server.images(entry) if p.size == (512, 512)]
+    assert np.abs(array(kept) - array(Image.open(ROOT / "demo/samples/portrait_1.jpg").convert("RGB"))).max() <= 2
+    with pytest.raises(PromptError, match="keep 1 to 3 of the 3 pictures, found 9"):
+        server.run(with_inputs(prompt, "FaceCrafterBestOf", keep=9))
