@@ -15,6 +15,7 @@ from .landmarks import FaceCrafterEditLandmarks, FaceCrafterRetargetLandmarks, F
 from .loaders import FaceCrafterLoader
 from .sampling import FaceCrafterApply, FaceCrafterGuidanceIntervals, FaceCrafterGuiderNode, FaceCrafterSampler
 from .score import FaceCrafterBestOf, FaceCrafterScore
+from .sequences import FaceCrafterBlend, FaceCrafterSchedule, FaceCrafterSmoothLandmarks
 
 
 class FaceCrafterExtension(ComfyExtension):
@@ -38,4 +39,7 @@ class FaceCrafterExtension(ComfyExtension):
             FaceCrafterGuidanceIntervals,
             FaceCrafterScore,
             FaceCrafterBestOf,
+            FaceCrafterBlend,
+            FaceCrafterSchedule,
+            FaceCrafterSmoothLandmarks,
         ]

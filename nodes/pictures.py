@@ -43,6 +43,13 @@ def to_image(photos: Sequence[np.ndarray], size: int | None = None) -> Tensor:
     return torch.from_numpy(np.stack(photos).astype(np.float32) / 255)
 
 
+def to_square(photo: np.ndarray, size: int) -> np.ndarray:
+    """A whole photo inside a black square."""
+    from PIL import Image, ImageOps
+
+    return np.asarray(ImageOps.pad(Image.fromarray(photo), (size, size)))
+
+
 def sample_names() -> list[str]:
     """The portraits that come with the demo."""
     return sorted(path.name for path in SAMPLES.glob("*.jpg"))

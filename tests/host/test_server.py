@@ -19,6 +19,7 @@ STEPS = 4
 OURS = [
     "FaceCrafterApply",
     "FaceCrafterBestOf",
+    "FaceCrafterBlend",
     "FaceCrafterConditioning",
     "FaceCrafterEditLandmarks",
     "FaceCrafterEmotion",
@@ -32,7 +33,9 @@ OURS = [
     "FaceCrafterRetargetLandmarks",
     "FaceCrafterSamplePortrait",
     "FaceCrafterSampler",
+    "FaceCrafterSchedule",
     "FaceCrafterScore",
+    "FaceCrafterSmoothLandmarks",
     "FaceCrafterStripExpression",
 ]
 
@@ -265,3 +268,41 @@ def test_pictures_are_scored_and_the_best_is_kept(server: Server, nodes: dict[st
     assert np.abs(array(kept) - array(Image.open(ROOT / "demo/samples/portrait_1.jpg").convert("RGB"))).max() <= 2
     with pytest.raises(PromptError, match="keep 1 to 3 of the 3 pictures, found 9"):
         server.run(with_inputs(prompt, "FaceCrafterBestOf", keep=9))
+
+
+def test_a_schedule_gives_a_sequence_that_begins_at_once_and_moves(server: Server, nodes: dict[str, Any]) -> None:
+    prompt = prompt_of("portrait_from_photo", nodes, steps=6)
+    tracks = dict.fromkeys(("pitch", "roll", "jaw", "blink", "identity_weight", "emotion_weight"), "")
+    prompt["plan"] = {
+        "class_type": "FaceCrafterSchedule",
+        "inputs": {"frames": 4, "easing": "linear", "emotion": "0: sad, 3: happy", "drawing_size": 128, **tracks}
+        | {"yaw": "0: -20, 3: 20", "smile": "0: 0, 3: 0.5", "landmark_weight": "0: 2, 3: 1.5"},
+    }
+    prompt["steady"] = {"class_type": "FaceCrafterSmoothLandmarks", "inputs": {"landmarks": ["plan", 1], "frames": 0.5, "drawing_size": 64}}
+    prompt = with_inputs(prompt, "FaceCrafterConditioning", emotion=["plan", 0], landmarks=["steady", 0])
+    prompt = with_inputs(prompt, "FaceCrafterSampler", weights=["plan", 2], same_noise=True, sampler_name="dpmpp_2m")
+    pictures = [array(p) for p in server.images(server.run(prompt)) if p.size == (256, 256)]
+    assert len(pictures) == 4
+    change = [np.abs(a - b).mean() for a, b in zip(pictures, pictures[1:], strict=False)]
+    assert max(change) < 3 * min(change) and np.abs(pictures[0] - pictures[3]).mean() > 1.3 * max(change)
+    for bad, sentence in (({"yaw": "0 5"}, "Expected keyframes such as"), ({"emotion": "0: glad"}, "found 'glad'")):
+        with pytest.raises(PromptError, match=sentence):
+            server.run(with_inputs(prompt, "FaceCrafterSchedule", **bad))
+
+
+def test_a_video_with_a_gap_is_filled_only_when_asked(server: Server, nodes: dict[str, Any]) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (512, 512), (120, 130, 140)).save(server.folder / "input" / "empty.png")
+    prompt: dict[str, Any] = {n: {"class_type": "FaceCrafterSamplePortrait", "inputs": {"portrait": n}} for n in ("portrait_1.jpg", "portrait_4.jpg")}
+    prompt["empty"] = {"class_type": "LoadImage", "inputs": {"image": "empty.png"}}
+    prompt["two"] = {"class_type": "ImageBatch", "inputs": {"image1": ["portrait_1.jpg", 0], "image2": ["empty", 0]}}
+    prompt["three"] = {"class_type": "ImageBatch", "inputs": {"image1": ["two", 0], "image2": ["portrait_4.jpg", 0]}}
+    choice = {"face": "largest", "face_number": 0, "drawing_size": 64, "missing": "fill the gap"}
+    prompt["extract"] = {"class_type": "FaceCrafterExtractLandmarks", "inputs": {"photo": ["three", 0], **choice}}
+    prompt["count"] = {"class_type": "PreviewAny", "inputs": {"source": ["extract", 3]}}
+    prompt["see"] = {"class_type": "SaveImage", "inputs": {"images": ["extract", 1], "filename_prefix": "filled"}}
+    entry = server.run(prompt)
+    assert entry["outputs"]["count"]["text"] == ["1"] and len(server.images(entry)) == 3
+    with pytest.raises(PromptError, match="No face was found"):
+        server.run(with_inputs(prompt, "FaceCrafterExtractLandmarks", missing="stop"))
