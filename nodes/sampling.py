@@ -10,7 +10,7 @@ from ..facecrafter_core.diffusion.guidance import MODES, Guidance
 from ..facecrafter_core.errors import ModelError
 from .host.contexts import controls_of
 from .host.guidance import FaceCrafterGuider, apply_to_model
-from .host.run import SAMPLERS, SCHEDULERS, empty_latent, entries_in, sample, sigma_interval
+from .host.run import CALLS, SAMPLERS, SCHEDULERS, empty_latent, entries_in, sample, sigma_interval
 from .types import CATEGORY, Intervals, Weights
 
 DEFAULTS = Guidance()
@@ -84,6 +84,15 @@ def conditioning_inputs() -> list[io.Input]:
     ]
 
 
+def sampler_input() -> io.Input:
+    """The names of the samplers. How often each calls the network goes to the browser with it, for the count on the node."""
+    sampler = io.Combo.Input(
+        "sampler_name", options=SAMPLERS, default="ddpm", tooltip="The paper samples with DDPM."
+    )
+    sampler.extra_dict = {"calls": CALLS}
+    return sampler
+
+
 class FaceCrafterSampler(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -104,9 +113,7 @@ class FaceCrafterSampler(io.ComfyNode):
                     tooltip="The same seed gives the same picture.",
                 ),
                 io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Sampling steps."),
-                io.Combo.Input(
-                    "sampler_name", options=SAMPLERS, default="ddpm", tooltip="The paper samples with DDPM."
-                ),
+                sampler_input(),
                 io.Combo.Input(
                     "scheduler",
                     options=SCHEDULERS,

@@ -20,6 +20,16 @@ from .guidance import FaceCrafterGuider
 SAMPLERS: list[str] = comfy.samplers.KSampler.SAMPLERS
 SCHEDULERS: list[str] = comfy.samplers.KSampler.SCHEDULERS
 
+CALLS: dict[str, tuple[int, int] | None] = {
+    **dict.fromkeys(("heun", "dpm_2", "dpm_2_ancestral", "dpmpp_sde", "dpmpp_sde_gpu", "seeds_2", "sa_solver_pece"), (2, -1)),
+    **dict.fromkeys(("dpmpp_2s_ancestral", "dpmpp_2s_ancestral_cfg_pp", "exp_heun_2_x0", "exp_heun_2_x0_sde"), (2, -1)),
+    "heunpp2": (3, -3),
+    "seeds_3": (3, -2),
+    "dpm_adaptive": None,
+}
+"""Calls of the network in a run: (a, b) is a x steps + b, and at least one. Samplers that are not listed call it once a step;
+None: known only when the run is over."""
+
 
 def empty_latent(family: Family, count: int, same_noise: bool) -> dict[str, Any]:
     """An empty latent batch of the family's size; with `same_noise`, each picture starts from the first one's noise."""
