@@ -8,6 +8,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .conditioning import FaceCrafterConditioning
+from .crops import FaceCrafterFaceCrop, FaceCrafterFaceMasks, FaceCrafterFacePaste
 from .emotion import FaceCrafterEmotion, FaceCrafterEmotionFromImage, FaceCrafterEmotionSweep
 from .faces import FaceCrafterEncodeIdentity, FaceCrafterExtractLandmarks, FaceCrafterSamplePortrait
 from .host.adapter import register_folder
@@ -31,4 +32,7 @@ class FaceCrafterExtension(ComfyExtension):
             FaceCrafterGuiderNode,
             FaceCrafterApply,
             FaceCrafterGuidanceIntervals,
+            FaceCrafterFaceCrop,
+            FaceCrafterFacePaste,
+            FaceCrafterFaceMasks,
         ]
