@@ -39,3 +39,7 @@ class AssetError(FaceCrafterError):
 
 class OutputError(FaceCrafterError):
     """A result cannot be written."""
+
+
+class MetricError(FaceCrafterError):
+    """Pictures or values cannot be measured or compared."""

@@ -12,6 +12,7 @@ from .crops import FaceCrafterFaceCrop, FaceCrafterFaceMasks, FaceCrafterFacePas
 from .emotion import FaceCrafterEmotion, FaceCrafterEmotionFromImage, FaceCrafterEmotionSweep
 from .faces import FaceCrafterEncodeIdentity, FaceCrafterExtractLandmarks, FaceCrafterSamplePortrait
 from .host.adapter import register_folder
+from .landmarks import FaceCrafterEditLandmarks, FaceCrafterRetargetLandmarks, FaceCrafterStripExpression
 from .loaders import FaceCrafterLoader
 from .sampling import FaceCrafterApply, FaceCrafterGuidanceIntervals, FaceCrafterGuiderNode, FaceCrafterSampler
 
@@ -24,6 +25,9 @@ class FaceCrafterExtension(ComfyExtension):
             FaceCrafterSamplePortrait,
             FaceCrafterEncodeIdentity,
             FaceCrafterExtractLandmarks,
+            FaceCrafterEditLandmarks,
+            FaceCrafterRetargetLandmarks,
+            FaceCrafterStripExpression,
             FaceCrafterEmotion,
             FaceCrafterEmotionFromImage,
             FaceCrafterEmotionSweep,

@@ -77,8 +77,8 @@ class PretrainConfig(StageConfig):
     module: Literal["landmark", "emotion"] = "landmark"
     batch: int = 16
     """Images a micro-batch and process."""
-    rules: PairRules | None = None
-    """Which images make a pair; None takes the module's own (training/pairs.py)."""
+    rules: PairRules = field(default_factory=PairRules)
+    """Which images make a pair."""
 
 
 @dataclass(frozen=True)
@@ -95,6 +95,7 @@ class JointConfig(StageConfig):
     drop_identity: float = 0.1
     """Share of images whose ID rows lose the identity, for the unconditional of Eq. 6."""
     rules: PairRules = field(default_factory=PairRules)
+    """Which images make a pair."""
 
 
 C = TypeVar("C", bound=StageConfig)

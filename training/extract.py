@@ -16,7 +16,7 @@ from torch import Tensor
 
 from facecrafter_core.control.config import PRESETS
 from facecrafter_core.diffusion.families import FAMILIES
-from facecrafter_core.errors import FaceCrafterError, ModelError
+from facecrafter_core.errors import FaceChoiceError, LandmarkError, ModelError, NoFaceError, PhotoError
 from facecrafter_core.faces.align import align_face
 from facecrafter_core.faces.drawing import draw_landmarks
 from facecrafter_core.faces.emotion import EMOTIONS, DemoEmotionEstimator
@@ -28,6 +28,9 @@ from training.sources import Item, load, shard
 
 VALIDATION_SHARE = 0.02
 """Of the people of a source that names no split; which ones follows from their names."""
+
+UNUSABLE = (PhotoError, NoFaceError, FaceChoiceError, LandmarkError)
+"""What is the picture's fault; anything else, such as a missing model file, ends the run."""
 
 BATCH = {"demo": 32, "full": 4}
 """Pictures that go through the networks at once. Fixed, so that every backend computes the same numbers, and many processes fit on a GPU."""
@@ -44,7 +47,8 @@ class Rows:
 
 @dataclass
 class Seen:
-    """One usable picture. picture uint8 [S, S, 3]; crop [3, s, s] for the identity; landmarks [478, 3] in units of the picture."""
+    """One usable picture. picture uint8 [S, S, 3]; crop [3, s, s] for the identity; landmarks [478, 3] in units of the picture.
+    size: (height, width) of the photo. square: left, top and side of the picture in the photo, in pixels."""
 
     item: Item
     picture: np.ndarray
@@ -54,6 +58,7 @@ class Seen:
     emotion: np.ndarray
     pose: tuple[float, float, float]
     size: tuple[int, int]
+    square: tuple[float, float, float]
 
 
 class Extractor:
@@ -91,7 +96,7 @@ class Extractor:
         for item in items:
             try:
                 seen.append(self.look(item))
-            except (FaceCrafterError, cv2.error) as error:
+            except (*UNUSABLE, cv2.error) as error:
                 rows.rejected.append((item.key, str(error).strip()))
         if seen:
             rows.arrays, rows.columns = self.encode(seen), self.describe(seen)
@@ -105,19 +110,24 @@ class Extractor:
         face = self.landmarker.find_face(photo)
         square = align_face(photo, face.landmarks, self.family.image_size, rotate=False)
         crop = face_crop(photo, face, self.identity.crop_size)
-        emotion = self.estimator.estimate(face).vector
-        return Seen(item, square.image, crop, square.landmarks, face.blendshapes, emotion, tuple(face.pose), photo.shape[:2])
+        emotion = np.array(self.estimator.estimate(face).vector, np.float32)
+        if item.affect is not None:
+            emotion[:2] = item.affect
+        scale, (left, top) = square.matrix[0, 0], square.matrix[:, 2]
+        place = (-left / scale, -top / scale, self.family.image_size / scale)
+        return Seen(item, square.image, crop, square.landmarks, face.blendshapes, emotion, tuple(face.pose), photo.shape[:2], place)
 
     def _known(self, item: Item, picture: np.ndarray) -> Seen:
         """A rendered picture, whose framing, landmarks and labels are the generator's."""
         landmarks, blendshapes, labels = (np.array(shard(item.path.replace("images_", f"{n}_"))[item.place]) for n in ("landmarks", "blendshapes", "labels"))
         if not np.isfinite(landmarks).all():
-            raise FaceCrafterError("MediaPipe found no face in this rendered picture.")
+            raise NoFaceError("MediaPipe found no face in this rendered picture.")
         value = dict(zip(_neighbours(item.path)["columns.json"], labels.tolist(), strict=True))
         emotion = np.array([value[name] for name in ("valence", "arousal", *EMOTIONS)], np.float32)
         aligned = align_face(picture, landmarks * [picture.shape[1], picture.shape[0], picture.shape[1]], self.identity.crop_size)
         crop = torch.from_numpy(np.ascontiguousarray(aligned.image)).permute(2, 0, 1).float() / 127.5 - 1
-        return Seen(item, picture, crop, landmarks, blendshapes, emotion, (value["yaw"], value["pitch"], value["roll"]), picture.shape[:2])
+        pose, whole = (value["yaw"], value["pitch"], value["roll"]), (0.0, 0.0, float(picture.shape[0]))
+        return Seen(item, picture, crop, landmarks, blendshapes, emotion, pose, picture.shape[:2], whole)
 
     @torch.inference_mode()
     def encode(self, seen: list[Seen]) -> dict[str, np.ndarray]:
@@ -157,6 +167,8 @@ class Extractor:
             "height": [int(s.size[0]) for s in seen],
             "width": [int(s.size[1]) for s in seen],
         }
+        for i, name in enumerate(("square_left", "square_top", "square_side")):
+            columns[name] = [float(s.square[i]) for s in seen]
         for i, name in enumerate(("yaw", "pitch", "roll")):
             columns[name] = [float(s.pose[i]) for s in seen]
         for i, name in enumerate(("valence", "arousal", *EMOTIONS)):

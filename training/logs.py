@@ -33,6 +33,7 @@ class Log:
         self.mark = time.perf_counter()
         self.idle = 0.0
         self.writers: list[Any] = []
+        self.run: Any = None
         if world.rank == 0:
             config.out.mkdir(parents=True, exist_ok=True)
             if importlib.util.find_spec("tensorboard"):
@@ -102,7 +103,7 @@ class Log:
         for writer in self.writers:
             for name, value in line.items():
                 writer.add_scalar(name, value, done)
-        if self.config.wandb:
+        if self.run is not None:
             self.run.log(line, step=done)
 
     def picture(self, name: str, picture: np.ndarray, done: int) -> None:
@@ -113,6 +114,8 @@ class Log:
     def close(self) -> None:
         for writer in self.writers:
             writer.close()
+        if self.run is not None:
+            self.run.finish()
 
     def _sync(self) -> None:
         if self.world.device.type == "cuda":

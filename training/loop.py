@@ -55,6 +55,11 @@ class World:
         torch.distributed.all_reduce(together)
         return dict(zip(values, together / self.size, strict=True))
 
+    def wait(self) -> None:
+        """Until all processes are here."""
+        if self.size > 1:
+            torch.distributed.barrier()
+
     def close(self) -> None:
         """Waits for all processes, and ends their connection.
 

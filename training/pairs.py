@@ -7,7 +7,7 @@ Emotion stage: the pose is held, the expression differs. A person with one image
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 
 import numpy as np
 
@@ -19,25 +19,31 @@ BLOCK = 2048  # of a person with more images than this, so many are looked at as
 @dataclass(frozen=True)
 class PairRules:
     """When two images of one person make a pair. Angles are between head directions, in degrees; expressions are compared by the root mean
-    square difference of the 52 blendshape scores.
+    square difference of the 52 blendshape scores. What is None is the stage's own (RULES).
 
     Attributes:
         min_pose, max_pose: bounds of the angle. min_expression: least difference of expression.
         mirror_single: pair people who have one image with its mirror image; False leaves them out.
     """
 
-    min_pose: float = 0.0
-    max_pose: float = 180.0
-    min_expression: float = 0.0
-    mirror_single: bool = True
+    min_pose: float | None = None
+    max_pose: float | None = None
+    min_expression: float | None = None
+    mirror_single: bool | None = None
+
+    def of_stage(self, stage: str) -> PairRules:
+        """These rules, completed by the stage's own."""
+        return replace(RULES[stage], **{name: value for name, value in asdict(self).items() if value is not None})
 
 
 RULES = {
-    "landmark": PairRules(min_pose=8.0, min_expression=0.06),
-    "emotion": PairRules(max_pose=12.0, min_expression=0.06),
-    "any": PairRules(),
+    "landmark": PairRules(8.0, 180.0, 0.06, True),
+    "emotion": PairRules(0.0, 12.0, 0.06, True),
+    "joint": PairRules(0.0, 180.0, 0.0, True),
 }
-"""The rules of each stage's defaults; "any" serves the joint stage, of which the paper says nothing."""
+"""Each stage's own rules; the joint stage takes any two images of a person, since the paper says nothing of it."""
+
+STAGES_OWN = PairRules()
 
 
 class Pairs:
@@ -45,12 +51,15 @@ class Pairs:
 
     Memory is O(N): partners are found again for each drawn target, among that person's images.
 
+    Args:
+        stage: "landmark", "emotion" or "joint". rules: replace the stage's own.
+
     Raises:
         PreparedError: the rule leaves no pair.
     """
 
-    def __init__(self, prepared: Prepared, rules: PairRules, seed: int = 0) -> None:
-        self.rules, self.seed = rules, seed
+    def __init__(self, prepared: Prepared, stage: str, rules: PairRules = STAGES_OWN, seed: int = 0) -> None:
+        self.rules, self.seed = rules.of_stage(stage), seed
         self.directions = _directions(prepared.pose)
         self.expressions = np.asarray(prepared["blendshapes"], np.float32)
         self.order = np.argsort(prepared.person, kind="stable")
@@ -61,7 +70,7 @@ class Pairs:
         for images, allowed in self._people():
             partners[images] = allowed.sum(1)
         single = self.count[self.person] == 1
-        self.mirrored = single & rules.mirror_single
+        self.mirrored = single & self.rules.mirror_single
         self.targets = np.flatnonzero((partners > 0) | self.mirrored)
         self.pairs, self.images, self.people = int(partners.sum()), len(prepared), len(counts)
         if not len(self.targets):

@@ -287,19 +287,19 @@ def _check_plan(path: Path, plan: dict[str, Any]) -> None:
 def _digest(items: list[Item]) -> str:
     digest = hashlib.sha256()
     for item in items:
-        digest.update(f"{item.key}\0{item.person}\0{item.place}\0{item.label}\0{item.split}\n".encode())
+        digest.update(f"{item.key}\0{item.person}\0{item.place}\0{item.label}\0{item.split}\0{item.affect or ''}\n".encode())
     return digest.hexdigest()[:16]
 
 
 def report_pairs(out: Path, family: str) -> None:
     """Prints how many pairs each stage finds."""
-    from training.pairs import RULES, Pairs
+    from training.pairs import Pairs
     from training.prepared import Prepared
 
     prepared = Prepared.open(out, family)
     for stage in ("landmark", "emotion"):
         try:
-            print(f"Pairs of the {stage} stage: {Pairs(prepared, RULES[stage]).report()}")
+            print(f"Pairs of the {stage} stage: {Pairs(prepared, stage).report()}")
         except PreparedError as error:
             print(f"Pairs of the {stage} stage: {error}")
 

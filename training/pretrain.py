@@ -16,7 +16,7 @@ from training.diffusion import Noising
 from training.loop import World
 from training.losses import diffusion_loss, min_snr_weights
 from training.model import Rows
-from training.pairs import RULES, Pairs
+from training.pairs import Pairs
 from training.prepared import PreparedError
 from training.report import Report
 from training.stage import Stage, clean_latents, dry_run, open_data, prepare_model
@@ -26,7 +26,7 @@ def train(config: PretrainConfig) -> None:
     world = World()
     landmark, emotion = config.module == "landmark", config.module == "emotion"
     training, validation = open_data(config)
-    pairs = Pairs(training, config.rules or RULES[config.module], config.seed)
+    pairs = Pairs(training, config.module, config.rules, config.seed)
     model = prepare_model(config, world, landmark=landmark, emotion=emotion, text_encoder=False)
     noising = Noising(new_scheduler(model.family), world.device)
     images = config.batch * config.accumulate

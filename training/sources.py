@@ -4,7 +4,7 @@
     ffhq        images in numbered subfolders, or FFHQ's root with images1024x1024; each image is another person
     feed        FEED: one subfolder a subject, images or videos below it; the folder that holds a file names the expression
     mead        MEAD: SUBJECT/video/VIEW/EMOTION/LEVEL/CLIP.mp4, one frame a second
-    manifest    a CSV or Parquet file with the columns path and person, and perhaps emotion
+    manifest    a CSV or Parquet file with the columns path and person, perhaps emotion (a name), perhaps valence and arousal (-1..1)
     webdataset  tar shards whose members KEY.jpg and KEY.json (or .cls, .txt) name the picture and the person, such as Arc2Face's
     synthetic   shards of training/synthetic/generate.py, with everything known
 
@@ -52,6 +52,7 @@ class Item:
         key: unique in the source. person: name within the source. path: file that holds it.
         place: frame of a video, row of a shard, or offset in a tar file; -1 for a picture file. size: bytes in a tar file.
         label: the owner's name for the emotion, or "". split: "train", "validation", "test", or "" (decided from the person).
+        affect: the owner's valence and arousal, which replace the estimator's; None where the owner gives none.
     """
 
     key: str
@@ -61,6 +62,7 @@ class Item:
     size: int = 0
     label: str = ""
     split: str = ""
+    affect: tuple[float, float] | None = None
 
 
 def open_source(folder: str | Path, kind: str = "auto") -> tuple[str, list[Item]]:
@@ -234,7 +236,21 @@ def _manifest(path: Path) -> Iterator[Item]:
     if gone:
         raise SourceError(f"{len(gone)} of the {len(files)} files named in {path.name} are not there, such as {gone[0]}. Paths are relative to the manifest's folder.")
     for row, file in zip(rows, files, strict=True):
-        yield Item(row["path"], row["person"], str(file), label=row.get("emotion", ""))
+        yield Item(row["path"], row["person"], str(file), label=row.get("emotion", ""), affect=_affect(row, path))
+
+
+def _affect(row: dict[str, str], path: Path) -> tuple[float, float] | None:
+    """Valence and arousal of a manifest's row; None where both are empty."""
+    given = (row.get("valence", ""), row.get("arousal", ""))
+    if given == ("", ""):
+        return None
+    try:
+        valence, arousal = float(given[0]), float(given[1])
+    except ValueError:
+        valence = arousal = float("nan")
+    if not (abs(valence) <= 1 and abs(arousal) <= 1):
+        raise SourceError(f"Expected valence and arousal from -1 to 1, or both empty, for {row['path']} in {path.name}, found {given[0]!r} and {given[1]!r}.")
+    return valence, arousal
 
 
 def _table(path: Path) -> pyarrow.Table:

@@ -36,7 +36,7 @@ def train(config: JointConfig) -> None:
         raise ConfigError(f"Expected a number of replicas that four conditions can share evenly (4, 8, 12, 16, ...), found {config.replicas}.")
     world = World()
     training, validation = open_data(config)
-    pairs = Pairs(training, config.rules, config.seed)
+    pairs = Pairs(training, "joint", config.rules, config.seed)
     model = prepare_model(config, world, landmark=True, emotion=True, text_encoder=True)
     noising = Noising(new_scheduler(model.family), world.device)
     each, micro_rows = config.images_per_batch, config.images_per_batch * config.replicas

@@ -32,6 +32,14 @@ _OUTLINES = (
 _IRISES = ((groups.RIGHT_IRIS, groups.RIGHT_EYE, (0, 70, 0)), (groups.LEFT_IRIS, groups.LEFT_EYE, (0, 40, 120)))
 
 
+def edges() -> list[tuple[int, int]]:
+    """Pairs of neighbouring points of the drawing's lines, for those who draw it themselves."""
+    lines = [*((points, True) for points, _ in _AREAS), *((points, closed) for points, closed, _ in _OUTLINES)]
+    pairs = {tuple(sorted(pair)) for points, closed in lines for pair in zip(points, (*points[1:], *points[: int(closed)]), strict=False)}
+    pairs |= {tuple(sorted(pair)) for points, *_ in _IRISES for pair in zip(points, (*points[1:], points[0]), strict=True)}
+    return sorted(pairs)
+
+
 def draw_landmarks(landmarks: np.ndarray, size: int, style: int = LANDMARK_STYLE) -> np.ndarray:
     """Draws one face on black.
 

@@ -65,12 +65,26 @@ class Face:
 
     @property
     def pose(self) -> Pose:
-        """Head angles from the head matrix: rotation = yaw after pitch after roll."""
-        r = self.head_matrix[:3, :3] / np.linalg.norm(self.head_matrix[:3, :3], axis=0)
-        yaw = np.degrees(np.arctan2(r[0, 2], r[2, 2]))
-        pitch = np.degrees(np.arcsin(np.clip(r[1, 2], -1, 1)))
-        roll = -np.degrees(np.arctan2(r[1, 0], r[1, 1]))
-        return Pose(float(yaw), float(pitch), float(roll))
+        """Head angles from the head matrix."""
+        return pose_of_rotation(self.head_matrix[:3, :3] / np.linalg.norm(self.head_matrix[:3, :3], axis=0))
+
+
+def pose_of_rotation(rotation: np.ndarray) -> Pose:
+    """Head -> camera rotation [3, 3] (y up, z towards the viewer) -> head angles."""
+    r = rotation
+    yaw = np.degrees(np.arctan2(r[0, 2], r[2, 2]))
+    pitch = np.degrees(np.arcsin(np.clip(r[1, 2], -1, 1)))
+    roll = -np.degrees(np.arctan2(r[1, 0], r[1, 1]))
+    return Pose(float(yaw), float(pitch), float(roll))
+
+
+def rotation_of_pose(pose: Pose) -> np.ndarray:
+    """Head angles -> head -> camera rotation [3, 3]: yaw after pitch after roll."""
+    (sy, sp, sr), (cy, cp, cr) = (f(np.radians([pose.yaw, -pose.pitch, -pose.roll])) for f in (np.sin, np.cos))
+    about_y = np.array([[cy, 0, sy], [0, 1, 0], [-sy, 0, cy]])
+    about_x = np.array([[1, 0, 0], [0, cp, -sp], [0, sp, cp]])
+    about_z = np.array([[cr, -sr, 0], [sr, cr, 0], [0, 0, 1]])
+    return about_y @ about_x @ about_z
 
 
 class FaceLandmarker:

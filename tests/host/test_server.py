@@ -19,6 +19,7 @@ STEPS = 4
 OURS = [
     "FaceCrafterApply",
     "FaceCrafterConditioning",
+    "FaceCrafterEditLandmarks",
     "FaceCrafterEmotion",
     "FaceCrafterEmotionFromImage",
     "FaceCrafterEmotionSweep",
@@ -30,8 +31,10 @@ OURS = [
     "FaceCrafterGuidanceIntervals",
     "FaceCrafterGuider",
     "FaceCrafterLoader",
+    "FaceCrafterRetargetLandmarks",
     "FaceCrafterSamplePortrait",
     "FaceCrafterSampler",
+    "FaceCrafterStripExpression",
 ]
 
 
@@ -203,3 +206,34 @@ def test_no_template_asks_for_files_that_are_not_shipped(server: Server) -> None
         assert "LoadImage" not in {node["type"] for node in json.loads(path.read_text(encoding="utf-8"))["nodes"]}
     with pytest.raises(urllib.error.HTTPError):
         server.open("/api/workflow_templates/facecrafter/../__init__.py")
+
+
+def test_landmarks_are_edited_retargeted_and_stripped(server: Server, nodes: dict[str, Any]) -> None:
+    prompt = prompt_of("copy_a_pose", nodes, steps=2)
+    extract = next(n for n, node in prompt.items() if node["class_type"] == "FaceCrafterExtractLandmarks")
+    size = {"drawing_size": 128}
+    held = {"pose": "each face's own", "base_expression": "each face's own"}
+    prompt["edit"] = {
+        "class_type": "FaceCrafterEditLandmarks",
+        "inputs": {"yaw": 20.0, "pitch": 0.0, "roll": 0.0, "expression": "smile 0.8", "moves": "mouth 0 0.01", **held, **size}
+        | {"landmarks": [extract, 0], "photo": [extract, 2]},
+    }
+    prompt["built-in"] = {
+        "class_type": "FaceCrafterEditLandmarks",
+        "inputs": {"yaw": 0.0, "pitch": 0.0, "roll": 0.0, "expression": "", "moves": "", **held, **size},
+    }
+    prompt["strip"] = {"class_type": "FaceCrafterStripExpression", "inputs": {"landmarks": ["edit", 0], "strength": 1.0, **size}}
+    prompt["retarget"] = {
+        "class_type": "FaceCrafterRetargetLandmarks",
+        "inputs": {"source": ["strip", 0], "shape": ["built-in", 0], "strength": 1.0, **size},
+    }
+    for name in ("edit", "built-in", "strip", "retarget"):
+        prompt[f"see {name}"] = {"class_type": "SaveImage", "inputs": {"images": [name, 1], "filename_prefix": name}}
+    entry = server.run(with_inputs(prompt, "FaceCrafterConditioning", landmarks=["retarget", 0]))
+    drawings = [array(p) for p in server.images(entry) if p.size == (128, 128)]
+    assert len(drawings) == 4 and all(np.abs(a - b).mean() > 0.2 for a in drawings for b in drawings if a is not b)
+    state = entry["outputs"]["edit"]
+    assert np.shape(state["fc_landmarks"][0]["points"]) == (478, 3) and state["fc_photo"][0]["type"] == "temp"
+    for bad, sentence in (({"expression": "grin 1"}, "no facial action 'grin'"), ({"moves": "mouth 1"}, "a name and 2 numbers")):
+        with pytest.raises(PromptError, match=sentence):
+            server.run(with_inputs(prompt, "FaceCrafterEditLandmarks", **bad))

@@ -3,10 +3,9 @@
 import numpy as np
 import pytest
 
+from facecrafter_core.faces.blendshapes import ACTIONS, BLENDSHAPES
 from facecrafter_core.faces.emotion import EMOTIONS, VALENCE_AROUSAL
 from training.synthetic.expressions import (
-    ACTIONS,
-    BLENDSHAPES,
     EMOTION_ACTIONS,
     PROTOTYPES_E52,
     action_vector,

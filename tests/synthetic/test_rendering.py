@@ -52,8 +52,9 @@ def test_files_do_not_depend_on_the_number_of_processes(tmp_path):
 
 
 def test_mediapipe_sees_our_pose_smile_jaw_and_blink(renderer):
+    from facecrafter_core.faces.blendshapes import BLENDSHAPES
     from facecrafter_core.faces.landmarker import FaceLandmarker
-    from training.synthetic.expressions import BLENDSHAPES, action_vector
+    from training.synthetic.expressions import action_vector
     from training.synthetic.people import sample_person
     from training.synthetic.render import Renderer
     from training.synthetic.scene import posed, sample_scene

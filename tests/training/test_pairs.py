@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from world import make_prepared
 
+from training.config import PretrainConfig, read_config
 from training.pairs import RULES, PairRules, Pairs, _directions
 from training.prepared import Prepared, PreparedError, fingerprint
 
@@ -25,7 +26,7 @@ def angle(prepared: Prepared, a: np.ndarray, b: np.ndarray) -> np.ndarray:
 @pytest.mark.parametrize("stage", ["landmark", "emotion"])
 def test_pairs_follow_their_rule(prepared: Prepared, stage: str):
     rules = RULES[stage]
-    targets, partners, mirrored = Pairs(prepared, rules).draw(0, 200)
+    targets, partners, mirrored = Pairs(prepared, stage).draw(0, 200)
     assert (prepared.person[targets] == prepared.person[partners]).all() and (targets != partners).all() and not mirrored.any()
     turned = angle(prepared, targets, partners)
     assert (turned >= rules.min_pose - 1e-3).all() and (turned <= rules.max_pose + 1e-3).all()
@@ -34,7 +35,7 @@ def test_pairs_follow_their_rule(prepared: Prepared, stage: str):
 
 
 def test_draws_follow_from_seed_and_step(prepared: Prepared):
-    pairs, again, other = Pairs(prepared, PairRules()), Pairs(prepared, PairRules()), Pairs(prepared, PairRules(), seed=1)
+    pairs, again, other = Pairs(prepared, "joint"), Pairs(prepared, "joint"), Pairs(prepared, "joint", seed=1)
     assert all((a == b).all() for a, b in zip(pairs.draw(7, 50), again.draw(7, 50), strict=True))
     assert (pairs.draw(7, 50)[0] != pairs.draw(8, 50)[0]).any()
     assert (pairs.draw(7, 50)[0] != other.draw(7, 50)[0]).any()
@@ -42,7 +43,7 @@ def test_draws_follow_from_seed_and_step(prepared: Prepared):
 
 def test_a_person_with_one_image_is_paired_with_its_mirror_image(tmp_path: Path):
     prepared = Prepared.open(make_prepared(tmp_path, people=5, each=1), "demo")
-    pairs = Pairs(prepared, RULES["landmark"])
+    pairs = Pairs(prepared, "landmark")
     targets, partners, mirrored = pairs.draw(0, 20)
     assert mirrored.all() and (targets == partners).all()
     assert "5 images paired with their mirror image" in pairs.report()
@@ -51,11 +52,11 @@ def test_a_person_with_one_image_is_paired_with_its_mirror_image(tmp_path: Path)
 def test_no_pair_is_an_error_that_says_what_to_do(tmp_path: Path):
     prepared = Prepared.open(make_prepared(tmp_path, people=5, each=1), "demo")
     with pytest.raises(PreparedError, match="at least one person with two images"):
-        Pairs(prepared, PairRules(mirror_single=False))
+        Pairs(prepared, "landmark", PairRules(mirror_single=False))
 
 
 def test_the_report_counts_pairs(prepared: Prepared):
-    assert Pairs(prepared, PairRules()).report().startswith("24 images of 6 people: 72 pairs")
+    assert Pairs(prepared, "joint").report().startswith("24 images of 6 people: 72 pairs")
 
 
 @pytest.mark.parametrize(
@@ -85,3 +86,9 @@ def test_features_of_another_model_are_refused(prepared_folder: Path, tmp_path: 
         Prepared.open(folder, "demo", {"vae": "1"})
     with pytest.raises(PreparedError, match="Expected model weights"):
         fingerprint(prepared_folder / "nothing")
+
+
+def test_a_rule_on_the_command_line_replaces_the_stages_own():
+    arguments = ["--data", "d", "--base", "b", "--out", "o", "--module", "emotion", "--rules.max-pose", "5"]
+    config = read_config(PretrainConfig, None, arguments)
+    assert config.rules.of_stage("emotion") == PairRules(0.0, 5.0, 0.06, True)

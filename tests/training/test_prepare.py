@@ -19,10 +19,13 @@ import numpy as np
 import pyarrow.parquet
 import pytest
 import torch
+from diffusers import AutoencoderKL
 from PIL import Image
 
 import training.prepare as module
-from facecrafter_core.errors import ModelError
+from facecrafter_core.errors import AssetError, ModelError
+from facecrafter_core.faces.align import align_face
+from facecrafter_core.faces.landmarker import FaceLandmarker
 from training.prepare import prepare
 from training.prepared import ARRAYS, Prepared, PreparedError
 from training.sources import SourceError, load, open_source
@@ -70,6 +73,40 @@ def test_a_folder_of_people_becomes_features(people: Path, tmp_path: Path):
     assert prepared.columns["yaw"][3] != 0 and not (tmp_path / "out/parts").exists()
 
 
+def test_the_manifest_says_where_the_square_was_cut(people: Path, tmp_path: Path):
+    prepared = run(people, tmp_path / "out")
+    left, top, side = (prepared.columns[f"square_{name}"][0] for name in ("left", "top", "side"))
+    photo = load(open_source(people)[1][0])
+    face = FaceLandmarker().find_face(photo).landmarks[:, :2]
+    assert np.allclose(left + side * prepared["landmarks"][0][:, 0], face[:, 0], atol=0.1)
+    assert np.allclose(top + side * prepared["landmarks"][0][:, 1], face[:, 1], atol=0.1)
+
+
+def test_valence_and_arousal_of_the_owner_count(people: Path, tmp_path: Path):
+    files = sorted(people.rglob("*.png"))
+    rows = [f"{file.relative_to(people)},{file.parent.name},{v},{v}" for file, v in zip(files[:2], ("", "-0.5"), strict=True)]
+    (people / "list.csv").write_text("\n".join(["path,person,valence,arousal", *rows]))
+    emotions = run(people / "list.csv", tmp_path / "out")["emotions"][:]
+    assert emotions[1, :2].tolist() == [-0.5, -0.5]
+    assert emotions[0].tolist() == run(people, tmp_path / "estimated")["emotions"][0].tolist()
+
+
+def test_an_autoencoder_with_a_distribution_gives_mean_and_deviation(people: Path, tmp_path: Path):
+    models = tmp_path / "models"
+    shutil.copytree(DEMO / "identity", models / "identity")
+    shutil.copytree(DEMO / "emotion", models / "emotion")
+    torch.manual_seed(0)
+    blocks = {"down_block_types": ["DownEncoderBlock2D"] * 4, "up_block_types": ["UpDecoderBlock2D"] * 4, "block_out_channels": [8, 8, 8, 8]}
+    vae = AutoencoderKL(latent_channels=4, norm_num_groups=4, scaling_factor=0.5, **blocks).eval()
+    vae.save_pretrained(models / "vae")
+    prepared = run(people, tmp_path / "out", models=models)
+    picture = align_face(photo := load(open_source(people)[1][0]), FaceLandmarker().find_face(photo).landmarks, 256, rotate=False).image
+    with torch.inference_mode():
+        expected = vae.encode(torch.from_numpy(picture).permute(2, 0, 1)[None].float() / 127.5 - 1).latent_dist
+    assert np.allclose(prepared["latent_mean"][0], expected.mean[0] * 0.5, atol=2e-3)
+    assert np.allclose(prepared["latent_std"][0], expected.std[0] * 0.5, atol=2e-3)
+
+
 def test_pictures_that_cannot_be_used_are_listed_with_reasons(people: Path, tmp_path: Path):
     (people / "person_0/broken.jpg").write_bytes(b"no picture")
     Image.new("RGB", (256, 256), "green").save(people / "person_1/meadow.png")
@@ -80,6 +117,13 @@ def test_pictures_that_cannot_be_used_are_listed_with_reasons(people: Path, tmp_
         reasons = {row["key"]: row["reason"] for row in csv.DictReader(file)}
     assert set(reasons) == {"person_0/broken.jpg", "person_1/meadow.png", "person_2/clip.mp4#?"}
     assert "cannot be read" in reasons["person_2/clip.mp4#?"] and "face" in reasons["person_1/meadow.png"]
+
+
+def test_a_missing_model_file_ends_the_run_and_blames_no_picture(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(FaceLandmarker, "_start", lambda self: (_ for _ in ()).throw(AssetError("face_landmarker.task is not on this machine.")))
+    with pytest.raises(AssetError, match="not on this machine"):
+        run(people, tmp_path / "out")
+    assert not (tmp_path / "out/rejected.csv").exists()
 
 
 def test_two_processes_make_the_rows_of_one(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

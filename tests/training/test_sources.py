@@ -172,6 +172,15 @@ def test_rows_without_a_person_are_counted(tmp_path: Path, suffix: str):
         open_source(manifest(tmp_path, rows, suffix))
 
 
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_manifest_may_give_valence_and_arousal(tmp_path: Path, suffix: str):
+    given = [("0.5", "-0.25"), (None, None), ("1.5", "0")]
+    rows = [{"path": str(picture(tmp_path / f"{i}.png")), "person": "a", "valence": v, "arousal": a} for i, (v, a) in enumerate(given)]
+    assert [i.affect for i in open_source(manifest(tmp_path, rows[:2], suffix))[1]] == [(0.5, -0.25), None]
+    with pytest.raises(SourceError, match="Expected valence and arousal from -1 to 1"):
+        open_source(manifest(tmp_path, rows, suffix))
+
+
 def test_a_path_named_twice_is_refused(tmp_path: Path):
     file = str(picture(tmp_path / "1.png"))
     with pytest.raises(SourceError, match="Expected each path once"):

@@ -17,7 +17,9 @@ from pathlib import Path
 
 import numpy as np
 
-from .expressions import ACTIONS, BLENDSHAPES, action_vector
+from facecrafter_core.faces.blendshapes import ACTIONS, BLENDSHAPES
+
+from .expressions import action_vector
 
 YAW_BINS = (0, 15, 30, 45, 51)
 # MediaPipe's score -> the action that should move it

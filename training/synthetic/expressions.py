@@ -8,21 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from facecrafter_core.faces.blendshapes import ACTIONS
 from facecrafter_core.faces.emotion import EMOTIONS, VALENCE_AROUSAL
-
-_PAIRED = (
-    "browDown", "browOuterUp", "cheekSquint", "eyeBlink", "eyeLookDown", "eyeLookIn", "eyeLookOut", "eyeLookUp", "eyeSquint",
-    "eyeWide", "mouthDimple", "mouthFrown", "mouthLowerDown", "mouthPress", "mouthSmile", "mouthStretch", "mouthUpperUp",
-    "noseSneer",
-)  # fmt: skip
-_SINGLE = (
-    "browInnerUp", "cheekPuff", "jawForward", "jawLeft", "jawOpen", "jawRight", "mouthClose", "mouthFunnel", "mouthLeft",
-    "mouthPucker", "mouthRight", "mouthRollLower", "mouthRollUpper", "mouthShrugLower", "mouthShrugUpper", "tongueOut",
-)  # fmt: skip
-ACTIONS: tuple[str, ...] = tuple(sorted([*_SINGLE, *(n + s for n in _PAIRED for s in ("Left", "Right"))]))
-"""The 52 facial actions (ARKit's names, alphabetical): the order of every action vector here."""
-BLENDSHAPES = ("_neutral", *(a for a in ACTIONS if a != "tongueOut"))
-"""The order of MediaPipe's 52 scores."""
 
 # Emotion -> action weights at intensity 1. A paired name without side means both sides.
 EMOTION_ACTIONS: dict[str, dict[str, float]] = {

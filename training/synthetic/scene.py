@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from facecrafter_core.faces.align import square_from_points
+from facecrafter_core.faces.landmarker import Pose, rotation_of_pose
 
 
 @dataclass(frozen=True)
@@ -142,11 +143,7 @@ def _towards(azimuth: float, elevation: float) -> np.ndarray:
 
 def head_rotation(yaw: float, pitch: float, roll: float) -> np.ndarray:
     """Degrees -> rotation float32 [3, 3] in the head's axes (x to the person's left, y up, z out of the face)."""
-    y, p, r = np.radians([yaw, -pitch, -roll])
-    about_y = np.array([[np.cos(y), 0, np.sin(y)], [0, 1, 0], [-np.sin(y), 0, np.cos(y)]])
-    about_x = np.array([[1, 0, 0], [0, np.cos(p), -np.sin(p)], [0, np.sin(p), np.cos(p)]])
-    about_z = np.array([[np.cos(r), -np.sin(r), 0], [np.sin(r), np.cos(r), 0], [0, 0, 1]])
-    return (about_y @ about_x @ about_z).astype(np.float32)
+    return rotation_of_pose(Pose(yaw, pitch, roll)).astype(np.float32)
 
 
 def camera(points_43: np.ndarray, scene: Scene) -> tuple[np.ndarray, np.ndarray]:

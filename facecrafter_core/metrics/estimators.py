@@ -1,0 +1,157 @@
+"""Estimators: pictures -> numbers.
+
+The estimator that conditioned a generation should not be the one that measures it. So each has a name, and a table says who measured what
+(`same_as`). An estimator whose weights are not there is a Missing: its cells say so and hold no number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from ..errors import AssetError
+from ..faces.landmarker import Face, FaceLandmarker
+from ..faces.landmarks import COUNT
+
+Reading = Mapping[str, np.ndarray]
+"""What estimators find in N pictures, NaN where there is no face: pose [N, 3] (yaw, pitch, roll in degrees), expression [N, 52] (blendshape
+scores), landmarks [N, 478, 3] (units of the picture), identity [N, D] (unit vectors), emotion [N, 10] (valence, arousal, eight classes)."""
+
+MEDIAPIPE = "MediaPipe face landmarker"
+
+
+class Estimator(Protocol):
+    """name, licence: as tables show them. reads: which keys of a Reading it gives."""
+
+    name: str
+    licence: str
+    reads: tuple[str, ...]
+
+    def read(self, pictures: Sequence[np.ndarray], faces: Sequence[Face | None]) -> Reading:
+        """pictures uint8 [H, W, 3] each, and the face found in each."""
+        ...
+
+
+@dataclass(frozen=True)
+class Missing:
+    """An estimator that cannot run here. reads: what it would give. reason: one sentence with what to do."""
+
+    name: str
+    reads: tuple[str, ...]
+    reason: str
+
+
+class Landmarks:
+    """MediaPipe's own numbers: nothing is computed again."""
+
+    name, licence = MEDIAPIPE, "Apache-2.0"
+    reads = ("pose", "expression", "landmarks")
+
+    def read(self, pictures: Sequence[np.ndarray], faces: Sequence[Face | None]) -> Reading:
+        out = {"pose": _empty(faces, 3), "expression": _empty(faces, 52), "landmarks": _empty(faces, COUNT, 3)}
+        for i, face in enumerate(faces):
+            if face is not None:
+                out["pose"][i], out["expression"][i] = face.pose, face.blendshapes
+                out["landmarks"][i] = face.landmarks / face.photo_size[1]
+        return out
+
+
+class FaceReader:
+    """A FaceNetwork on upright crops.
+
+    Args:
+        what: "identity" or "emotion". path: its weights. device: torch device.
+
+    Raises:
+        ModelError: no such file, or other weights.
+    """
+
+    licence = "Apache-2.0"
+
+    def __init__(self, name: str, what: str, path: Path, device: str = "cpu") -> None:
+        from ..faces.identity import load_face_network
+
+        self.name, self.reads, self.device = name, (what,), device
+        self.width = {"identity": 128, "emotion": 10}[what]
+        self.network = load_face_network(path, self.width).to(device)
+
+    def read(self, pictures: Sequence[np.ndarray], faces: Sequence[Face | None]) -> Reading:
+        import torch
+
+        from ..faces.identity import face_crop
+
+        out = _empty(faces, self.width)
+        seen = [i for i, face in enumerate(faces) if face is not None]
+        if seen:
+            crops = torch.stack([face_crop(pictures[i], faces[i], 112) for i in seen]).to(self.device)
+            with torch.inference_mode():
+                found = self.network(crops)
+                if self.reads == ("identity",):
+                    found = torch.nn.functional.normalize(found, dim=1)
+                else:
+                    found = torch.cat([found[:, :2].tanh(), found[:, 2:].softmax(1)], dim=1)
+            out[seen] = found.cpu().numpy()
+        return {self.reads[0]: out}
+
+
+def estimators_of(family: str, models: Path, device: str = "cpu") -> tuple[list[Estimator], list[Missing]]:
+    """Those that measure a family's pictures, and those that are missing.
+
+    Args:
+        models: the family's base; the demo's holds evaluators that took no part in its training.
+    """
+    there: list[Estimator] = [Landmarks()]
+    missing = [_missing(name, reads, asset) for name, reads, asset in (
+        ("Inception v3", ("FID",), "inception"),
+        ("AlexNet (LPIPS)", ("LPIPS",), "alexnet"),
+    )]  # fmt: skip
+    if family == "demo":
+        for what in ("identity", "emotion"):
+            there.append(FaceReader(f"demo {what} evaluator", what, models / "evaluators" / f"{what}.safetensors", device))
+    else:
+        missing += [_missing("FaceNet", ("identity",), "facenet"), _missing("EmoNet", ("emotion",), "emonet")]
+    return there, missing
+
+
+def _missing(name: str, reads: tuple[str, ...], asset: str) -> Missing:
+    from ..assets import find_asset
+
+    try:
+        find_asset(asset)
+    except AssetError:
+        return Missing(name, reads, f"weights missing: facecrafter assets download {asset}")
+    return Missing(name, reads, "not read by this version")
+
+
+def same_as(conditioned: Mapping[str, str], measured: Mapping[str, str]) -> list[str]:
+    """A sentence for each quantity that is measured by the estimator that conditioned it.
+
+    Args:
+        conditioned, measured: estimator's name by quantity.
+    """
+    return [
+        f"{what} was conditioned and measured by the same estimator ({name}); its errors flatter the method"
+        for what, name in measured.items()
+        if conditioned.get(what) == name
+    ]
+
+
+def find_faces(pictures: Sequence[np.ndarray], landmarker: FaceLandmarker) -> list[Face | None]:
+    """The largest face of each picture uint8 [H, W, 3], or None."""
+    return [faces[0] if (faces := landmarker.detect(picture)) else None for picture in pictures]
+
+
+def read_all(estimators: Sequence[Estimator], pictures: Sequence[np.ndarray], faces: Sequence[Face | None]) -> Reading:
+    """What all estimators find in pictures and their faces (find_faces); where two read the same, the later one counts."""
+    out: dict[str, np.ndarray] = {}
+    for estimator in estimators:
+        out |= estimator.read(pictures, faces)
+    return out
+
+
+def _empty(faces: Sequence[Face | None], *shape: int) -> np.ndarray:
+    return np.full((len(faces), *shape), np.nan, np.float32)

@@ -1,0 +1,254 @@
+"""The paper's tables as commands (Sec. 4.2): generates, measures, and writes one folder.
+
+    python -m training.evaluate control  --source faces --models demo --out runs/control
+    python -m training.evaluate identity --source faces --models demo --out runs/identity
+    python -m training.evaluate control  --source faces --models demo --out runs/stages \
+        --method pretrained=lmk/adapter.safetensors,emo/adapter.safetensors --method joint=joint/adapter.safetensors
+    python -m training.evaluate control  --source CelebA --out runs/celeba --models BASE --pictures other=FOLDER
+
+`control` is Table 1: identity photos x target photos, generated with the identity only, with landmarks, with the emotion, with both.
+`identity` is Table 2: several pictures of each identity without control. Both take any source of training/prepare.py.
+
+OUT holds results.parquet (a row a picture, every metric), summary.json, table.md, scatter and contact sheets, and the plan that another method can
+answer (training/benchmark.py; --pictures NAME=FOLDER scores its pictures). A run that was stopped goes on; `torchrun` shares the work, with the
+same numbers.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import multiprocessing
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from facecrafter_core.diffusion.families import FAMILIES
+from facecrafter_core.diffusion.guidance import Guidance
+from facecrafter_core.errors import FaceCrafterError, MetricError
+from facecrafter_core.faces.landmarker import Face, FaceLandmarker
+from facecrafter_core.files import write_whole
+from facecrafter_core.metrics.estimators import Estimator, Reading, estimators_of, find_faces, read_all
+from training.benchmark import Plan, load_plan, make_plan, save_plan
+from training.loop import World
+from training.methods import Conditions, FaceCrafterMethod, Folder, Method, Switches, load_pipe
+from training.prepare import list_items
+from training.results import write_results
+from training.sources import READERS, SourceError
+
+CHUNK = 50
+"""Requests that are generated together; fixed, so that the pictures do not depend on the number of processes."""
+
+CONDITIONS = {"identity only": (False, False), "+ landmarks": (True, False), "+ emotion": (False, True), "+ both": (True, True)}
+
+
+class Finder:
+    """find_faces in several processes.
+
+    Args:
+        processes: 1 works in this one.
+    """
+
+    def __init__(self, processes: int) -> None:
+        self.processes, self.landmarker = processes, FaceLandmarker()
+        context = multiprocessing.get_context("spawn")  # MediaPipe and CUDA do not survive a fork
+        self.pool = ProcessPoolExecutor(processes, context, initializer=_start_finder) if processes > 1 else None
+
+    def __call__(self, pictures: Sequence[np.ndarray]) -> list[Face | None]:
+        if self.pool is None:
+            return find_faces(pictures, self.landmarker)
+        return list(self.pool.map(_find, pictures, chunksize=max(1, len(pictures) // (2 * self.processes))))
+
+    def close(self) -> None:
+        if self.pool is not None:
+            self.pool.shutdown()
+
+
+def _start_finder() -> None:
+    import cv2
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+
+@cache
+def _landmarker() -> FaceLandmarker:
+    return FaceLandmarker()
+
+
+def _find(picture: np.ndarray) -> Face | None:
+    return find_faces([picture], _landmarker())[0]
+
+
+def chunks(count: int, world: World) -> Iterator[tuple[int, range]]:
+    """This process's share: (number, requests)."""
+    for number, start in enumerate(range(0, count, CHUNK)):
+        if number % world.size == world.rank:
+            yield number, range(start, min(start + CHUNK, count))
+
+
+def run_row(method: Method, plan: Plan, out: Path, estimators: list[Estimator], find: Finder, world: World) -> None:
+    """Generates and measures this process's chunks of one row; what is there already is not made again."""
+    from tqdm import tqdm
+
+    mine = list(chunks(len(plan), world))
+    with tqdm(total=sum(len(r) for _, r in mine), unit="img", desc=method.name, disable=None if world.rank == 0 else True) as bar:
+        for number, requests in mine:
+            part = out / "measures" / method.name / f"{number:05d}.npz"
+            if not part.is_file():
+                pictures = method.generate(requests)
+                folder = out / "pictures" / method.name
+                folder.mkdir(parents=True, exist_ok=True)
+                for i, picture in zip(requests, pictures, strict=True):
+                    Image.fromarray(picture).save(folder / f"{plan.keys[i]}.png")
+                reading = read_all(estimators, pictures, find(pictures))
+                write_whole(part, lambda file, reading=reading: np.savez(file, **reading))
+            bar.update(len(requests))
+
+
+def gather(folder: Path, count: int) -> dict[str, np.ndarray]:
+    """The parts of a row, in order."""
+    parts = [np.load(p) for p in sorted(folder.glob("*.npz"))]
+    together = {name: np.concatenate([p[name] for p in parts]) for name in parts[0].files}
+    if any(len(values) != count for values in together.values()):
+        raise MetricError(f"Expected {count} measured pictures in {folder}, found {len(next(iter(together.values())))}. Remove the folder and run again.")
+    return together
+
+
+def asked_for(plan: Plan, estimators: list[Estimator], find: Finder, out: Path) -> dict[str, Reading]:
+    """Readings of the targets (empty without any) and of the references: what the rows are compared with."""
+    file = out / "asked.npz"
+    if not file.is_file():
+        pictures = {"target": plan.targets, "reference": plan.references}
+        readings = {kind: read_all(estimators, some, find(some)) if some else {} for kind, some in pictures.items()}
+        flat = {f"{kind}_{name}": values for kind, reading in readings.items() for name, values in reading.items()}
+        write_whole(file, lambda stream: np.savez(stream, **flat))
+    with np.load(file) as flat:
+        return {kind: {n.removeprefix(f"{kind}_"): flat[n] for n in flat.files if n.startswith(f"{kind}_")} for kind in ("target", "reference")}
+
+
+def same_settings(plan: Plan, args: argparse.Namespace) -> None:
+    """A folder holds one run."""
+    wanted = {"seed": args.seed, "size": FAMILIES[args.family].image_size}
+    if different := [name for name, value in wanted.items() if plan.settings[name] != value]:
+        raise MetricError(f"{args.out} holds a run with other settings ({', '.join(different)}). Use another --out, or remove it.")
+
+
+def named(text: str) -> tuple[str, list[Path]]:
+    """NAME=FILE[,FILE] -> its parts."""
+    name, equals, files = text.partition("=")
+    if not equals or not name or not files:
+        raise argparse.ArgumentTypeError(f"expected NAME=FILE[,FILE], found {text!r}")
+    return name, [Path(f) for f in files.split(",")]
+
+
+def rows_of(args: argparse.Namespace, plan: Plan, landmarker: FaceLandmarker, device: torch.device) -> Iterator[Method]:
+    """All rows of the table, one after the other, so that one model is loaded at a time."""
+    for name, [folder] in args.pictures:
+        yield Folder(name, folder, plan)
+    methods = args.method or ([] if args.pictures else [("bundled", [])])
+    conditions = Conditions(plan, args.family, args.models, landmarker) if methods else None
+    for name, adapters in methods:
+        pipe = load_pipe(args.models, adapters, device)
+        has = {"landmarks": pipe.adapter.landmark is not None, "emotion": pipe.adapter.emotion is not None}
+        for label, (landmarks, emotion) in CONDITIONS.items():
+            wanted = label == "identity only" if args.benchmark == "identity" else label in args.conditions
+            if not wanted or (landmarks and not has["landmarks"]) or (emotion and not has["emotion"]):
+                continue
+            for point, switches in grid(args, landmarks, emotion):
+                yield FaceCrafterMethod(f"{name}, {label}{point}", pipe, switches, plan, conditions, args.steps)
+
+
+def grid(args: argparse.Namespace, landmarks: bool, emotion: bool) -> Iterator[tuple[str, Switches]]:
+    """One point, the weights of Eq. 6 as given; with --grid, a point for each pair of landmark and emotion values."""
+    if not args.grid:
+        yield "", Switches(landmarks, emotion, Guidance(*args.weights))
+        return
+    for a, b in itertools.product(args.grid, repeat=2):
+        if args.grid_over == "alpha":
+            yield f", alpha {a:g} {b:g}", Switches(landmarks, emotion, Guidance(*args.weights), a, b)
+        else:
+            yield f", w {a:g} {b:g}", Switches(landmarks, emotion, Guidance(args.weights[0], a, b))
+
+
+def evaluate(args: argparse.Namespace) -> None:
+    """
+    Raises:
+        FaceCrafterError, SourceError: photos, models or pictures cannot be used.
+    """
+    world = World()
+    os.makedirs(args.out, exist_ok=True)
+    find = Finder(args.processes)
+    plan = load_plan(args.out)
+    if plan is None:
+        if world.rank == 0:
+            items = [i for i in list_items(args.source, args.kind) if args.split == "all" or i.split in ("", args.split)]
+            if not items:
+                raise MetricError(f"Expected photos of the {args.split} split, found none. Choose another --split.")
+            targets = args.targets if args.benchmark == "control" else 0
+            pictures = args.count if args.benchmark == "control" else args.identities * args.each
+            made = make_plan(items, FAMILIES[args.family].image_size, args.identities, targets, pictures, args.seed, find.landmarker)
+            save_plan(made, args.out)
+        world.wait()
+        plan = load_plan(args.out)
+    same_settings(plan, args)
+    estimators, missing = estimators_of(args.family, args.models, str(world.device))
+    if args.plan_only:
+        find.close()
+        print(f"{len(plan)} requests in {args.out / 'requests.csv'}")
+        return
+    asked = asked_for(plan, estimators, find, args.out) if world.rank == 0 else None
+    table = []
+    for method in rows_of(args, plan, find.landmarker, world.device):
+        run_row(method, plan, args.out, estimators, find, world)
+        table.append((method.name, method.parameters, method.conditioned))
+    world.wait()
+    if world.rank == 0:
+        readings = {name: gather(args.out / "measures" / name, len(plan)) for name, _, _ in table}
+        settings = {"benchmark": args.benchmark, "split": args.split, "steps": args.steps, "weights": list(args.weights), **plan.settings}
+        write_results(args.out, plan, table, readings, asked, estimators, missing, settings)
+        print((args.out / "table.md").read_text())
+    find.close()
+    world.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("benchmark", choices=("control", "identity"))
+    parser.add_argument("--source", action="append", required=True, help="photos, as training/prepare.py reads them; may be given several times")
+    parser.add_argument("--kind", choices=("auto", *READERS), default="auto")
+    parser.add_argument("--split", choices=("test", "validation", "all"), default="test", help="of sources that have splits")
+    parser.add_argument("--family", choices=tuple(FAMILIES), default="demo")
+    parser.add_argument("--models", type=Path, default=Path("demo"), help="base model")
+    parser.add_argument("--method", type=named, action="append", default=[], metavar="NAME=FILE[,FILE]", help="adapter files that make a method; default: the base's own")
+    parser.add_argument("--pictures", type=named, action="append", default=[], metavar="NAME=FOLDER", help="another method's pictures, KEY.png")
+    parser.add_argument("--conditions", nargs="+", choices=tuple(CONDITIONS), default=list(CONDITIONS))
+    parser.add_argument("--identities", type=int, default=100)
+    parser.add_argument("--targets", type=int, default=100, help="control: target photos")
+    parser.add_argument("--count", type=int, default=2000, help="control: pairs")
+    parser.add_argument("--each", type=int, default=5, help="identity: pictures of each identity")
+    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--weights", type=float, nargs=3, default=(2.5, 2.0, 2.0), help="w_ID w_LMK w_EMO")
+    parser.add_argument("--grid", type=float, nargs="+", help="values of the landmark and emotion weights, each with each")
+    parser.add_argument("--grid-over", choices=("weight", "alpha"), default="weight")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))), help="that find faces")
+    parser.add_argument("--plan-only", action="store_true", help="write the plan that other methods answer, and stop")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    if min(args.identities, args.targets, args.count, args.each, args.steps, args.processes) < 1:
+        parser.error("numbers must be at least 1")
+    try:
+        evaluate(args)
+    except (FaceCrafterError, SourceError) as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+if __name__ == "__main__":
+    main()

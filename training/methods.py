@@ -1,0 +1,135 @@
+"""What generates the pictures of a benchmark. A new method is a class with a name, a number of parameters and `generate`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image
+
+from facecrafter_core.control.adapter import read_adapter_metadata
+from facecrafter_core.diffusion.guidance import Guidance
+from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
+from facecrafter_core.errors import MetricError
+from facecrafter_core.faces.emotion import DemoEmotionEstimator
+from facecrafter_core.faces.identity import face_crop, load_identity_encoder
+from facecrafter_core.faces.landmarker import Face, FaceLandmarker
+from training.benchmark import Plan
+
+
+class Method(Protocol):
+    """name: of its row. parameters: added to the base, counted from its files; 0 for none, -1 where they are not known.
+    conditioned: the estimator behind each quantity that conditions it."""
+
+    name: str
+    parameters: int
+    conditioned: dict[str, str]
+
+    def generate(self, requests: Sequence[int]) -> list[np.ndarray]:
+        """Pictures uint8 [S, S, 3] of these requests of the plan. The result must not depend on which requests come together."""
+        ...
+
+
+class Folder:
+    """Another method's pictures, KEY.png (or .jpg, .webp).
+
+    Raises:
+        MetricError: some of the plan's pictures are not there.
+    """
+
+    parameters, conditioned = -1, {}  # noqa: RUF012
+
+    def __init__(self, name: str, folder: Path, plan: Plan) -> None:
+        self.name = name
+        files = {p.stem: p for p in sorted(folder.glob("*")) if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")}
+        missing = [key for key in plan.keys if key not in files]
+        if missing:
+            raise MetricError(f"Expected a picture for each of the {len(plan)} keys in requests.csv in {folder}, {len(missing)} are missing, such as {missing[0]}.png.")
+        self.files = [files[key] for key in plan.keys]
+
+    def generate(self, requests: Sequence[int]) -> list[np.ndarray]:
+        return [np.asarray(Image.open(self.files[i]).convert("RGB")) for i in requests]
+
+
+@dataclass(frozen=True)
+class Switches:
+    """Which conditions a row uses, and how strongly."""
+
+    landmarks: bool
+    emotion: bool
+    guidance: Guidance = Guidance()
+    alpha_landmark: float = 1.0
+    alpha_emotion: float = 1.0
+
+
+class Conditions:
+    """What the plan's pictures say to the core: identity vectors [I, D], landmarks [T, 478, 3], emotions [T, 10].
+
+    Made once a run; a face that cannot be read is an error here, not a picture without control.
+    """
+
+    def __init__(self, plan: Plan, family: str, models: Path, landmarker: FaceLandmarker) -> None:
+        encoder = load_identity_encoder(family, models)
+        crops = [face_crop(p, landmarker.find_face(p), encoder.crop_size) for p in plan.identities]
+        self.identities = torch.cat([encoder.encode(torch.stack(crops[i : i + 64])) for i in range(0, len(crops), 64)])
+        faces: list[Face] = [landmarker.find_face(p) for p in plan.targets]
+        self.landmarks = np.stack([f.landmarks / f.photo_size[1] for f in faces]) if faces else np.zeros((0, 478, 3), np.float32)
+        estimator = DemoEmotionEstimator(models / "emotion/model.safetensors")
+        self.emotions = np.stack([estimator.estimate(f).vector for f in faces]) if faces else np.zeros((0, 10), np.float32)
+
+
+class FaceCrafterMethod:
+    """FaceCrafter with some of its conditions.
+
+    Args:
+        pipe: with the adapter (and the text encoder) of this row.
+        steps: sampling steps.
+    """
+
+    def __init__(self, name: str, pipe: FaceCrafterPipeline, switches: Switches, plan: Plan, conditions: Conditions, steps: int) -> None:
+        self.name, self.pipe, self.switches, self.plan, self.conditions, self.steps = name, pipe, switches, plan, conditions, steps
+        family = pipe.family.name
+        self.conditioned = {"identity": f"{family} identity encoder"}
+        parts = []
+        if switches.landmarks:
+            self.conditioned |= dict.fromkeys(("landmarks", "pose", "expression"), "MediaPipe face landmarker")
+            parts += [pipe.adapter.landmark, pipe.adapter.landmark_branch]
+        if switches.emotion:
+            self.conditioned["emotion"] = f"{family} emotion estimator"
+            parts += [pipe.adapter.emotion, pipe.adapter.emotion_branch]
+        self.parameters = sum(p.numel() for part in parts for p in part.parameters())
+
+    def generate(self, requests: Sequence[int]) -> list[np.ndarray]:
+        plan, at, on = self.plan, list(requests), self.switches
+        target = plan.target[at]
+        assert (np.diff(plan.seed[at]) == 1).all(), "requests of a chunk follow each other, so that picture i has seed + i"
+        pictures = self.pipe(
+            self.conditions.identities[torch.as_tensor(plan.identity[at])],
+            self.conditions.landmarks[target] if on.landmarks else None,
+            self.conditions.emotions[target] if on.emotion else None,
+            alpha_landmark=on.alpha_landmark, alpha_emotion=on.alpha_emotion, guidance=on.guidance,
+            steps=self.steps, seed=int(plan.seed[at[0]]), output_type="np",
+        )  # fmt: skip
+        return list((pictures * 255).round().astype(np.uint8))
+
+
+def load_pipe(models: Path, adapters: Sequence[Path], device: torch.device) -> FaceCrafterPipeline:
+    """The base with these adapters put together; a folder text_encoder beside one of them, as the joint stage leaves it, takes the base's place."""
+    from transformers import CLIPTextModel
+
+    from training.stage import new_or_loaded_adapter
+
+    pipe = FaceCrafterPipeline.from_pretrained(models)
+    if adapters:
+        has = {m: any(f"{m}.norm.weight" in read_adapter_metadata(f)["shapes"] for f in adapters) for m in ("landmark", "emotion")}
+        pipe.set_adapter(new_or_loaded_adapter(pipe.family, tuple(adapters), **has).eval())
+        for folder in (f.parent / "text_encoder" for f in adapters):
+            if (folder / "config.json").is_file() and folder.resolve() != (models / "text_encoder").resolve():
+                pipe.text_encoder = CLIPTextModel.from_pretrained(folder)
+    pipe = pipe.to(device, torch.float32)
+    pipe.set_progress_bar_config(disable=True)
+    return pipe

@@ -1,0 +1,180 @@
+"""A benchmark's readings -> results.parquet, summary.json, table.md, scatter and contact sheets."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from facecrafter_core.faces.blendshapes import BLENDSHAPES
+from facecrafter_core.faces.emotion import EMOTIONS
+from facecrafter_core.files import write_whole
+from facecrafter_core.metrics import control
+from facecrafter_core.metrics.estimators import Estimator, Missing, same_as
+from facecrafter_core.metrics.statistics import bootstrap_interval, root_mean
+from training.benchmark import Plan
+
+Row = tuple[str, int, Mapping[str, str]]  # name, added parameters, what conditioned it
+
+SCATTER = {
+    "valence": ("emotion", 0), "arousal": ("emotion", 1), "yaw": ("pose", 0), "pitch": ("pose", 1), "roll": ("pose", 2),
+    "jawOpen": ("expression", BLENDSHAPES.index("jawOpen")), "mouthSmileLeft": ("expression", BLENDSHAPES.index("mouthSmileLeft")),
+}  # fmt: skip
+"""Pictures of asked-for against found: (reading, column)."""
+
+ROOTS = {  # column of squared errors -> heading and digits
+    "expression_error": ("Exp-RMSE (52 scores)", 4),
+    "pose_error": ("Pose-RMSE (degrees)", 2),
+    "valence_error": ("V-RMSE", 3),
+    "arousal_error": ("A-RMSE", 3),
+    "distribution_error": ("Dist-RMSE (mean over classes)", 3),
+    "distribution_distance": ("Dist-RMSE (sum over classes)", 3),
+}
+MEANS = {
+    "landmark_error": ("Landmark error (% of eye distance)", 2),
+    "same_class": ("Class-ACC (%)", 1),
+    "similarity": ("ID-Sim", 3),
+    "own": ("Own identity first (%)", 1),
+    "found": ("Face found (%)", 1),
+}
+PERCENT = {"same_class", "own", "found"}
+
+
+def columns_of(plan: Plan, reading: Mapping[str, np.ndarray], target: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A value a picture for each metric that the readings allow, and asked-for and found values for the scatter pictures."""
+    out: dict[str, np.ndarray] = {"found": np.isfinite(reading["pose"]).all(1).astype(float)}
+    if "identity" in reading:
+        out["similarity"] = control.similarity(reading["identity"], reference["identity"][plan.identity])
+        out["own"] = control.own_among(reading["identity"], reference["identity"], plan.identity)
+    for i, name in enumerate(("yaw", "pitch", "roll")):
+        out[f"{name}_found"] = reading["pose"][:, i]
+    if not target:
+        return out
+    asked = {name: values[plan.target] for name, values in target.items()}
+    out["landmark_error"] = control.landmark_error(reading["landmarks"], asked["landmarks"])
+    out["expression_error"] = control.squared_error(reading["expression"], asked["expression"])
+    out["pose_error"] = control.squared_error(reading["pose"], asked["pose"])
+    if "emotion" in reading:
+        for i, name in enumerate(("valence", "arousal")):
+            out[f"{name}_error"] = control.squared_error(reading["emotion"][:, [i]], asked["emotion"][:, [i]])
+        classes = reading["emotion"][:, 2:], asked["emotion"][:, 2:]
+        out["distribution_error"] = control.squared_error(*classes)
+        out["distribution_distance"] = control.distribution_distance(*classes)
+        out["same_class"] = control.same_class(*classes)
+    for name, (kind, column) in SCATTER.items():
+        if kind in reading:
+            out[f"{name}_asked"], out[f"{name}_found"] = asked[kind][:, column], reading[kind][:, column]
+    return out
+
+
+def summarise(columns: Mapping[str, np.ndarray], plan: Plan, reading: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """metric -> {value, low, high}: RMSE or mean with its 95% bootstrap interval over pictures (over people for spreads)."""
+    out: dict[str, Any] = {"pictures": len(plan), "without_face": int(len(plan) - columns["found"].sum())}
+    for name in ROOTS.keys() & columns.keys():
+        low, high = bootstrap_interval(columns[name], root_mean)
+        out[name] = {"value": control.rmse(columns[name]), "low": low, "high": high}
+    spreads = {} if plan.targets else {
+        "pose_spread": control.spread(reading["pose"][:, :2], plan.identity), "expression_spread": control.spread(reading["expression"], plan.identity)
+    }  # fmt: skip
+    for name, values in {**{n: columns[n] for n in MEANS.keys() & columns.keys()}, **spreads}.items():
+        low, high = bootstrap_interval(values)
+        value = float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+        out[name] = {"value": value, "low": low, "high": high}
+    return out
+
+
+def table(summary: Mapping[str, Mapping[str, Any]], rows: Sequence[Row], estimators: Sequence[Estimator], missing: Sequence[Missing], settings: Mapping[str, Any]) -> str:
+    """The paper's table as Markdown, with who measured what under it."""
+    headings = {**ROOTS, **MEANS, "pose_spread": ("Pose spread (degrees)", 2), "expression_spread": ("Expression spread (scores)", 4)}
+    present = [name for name in headings if any(name in values for values in summary.values())]
+    lines = ["| Method | " + " | ".join(headings[n][0] for n in present) + " | Extra parameters |", "|---" * (len(present) + 2) + "|"]
+    for name, parameters, _ in rows:
+        cells = []
+        for metric in present:
+            entry, digits = summary[name].get(metric), headings[metric][1]
+            scale = 100 if metric in PERCENT else 1
+            if entry is None or not np.isfinite(entry["value"]):
+                cells.append("no face" if entry is not None else "-")
+            else:
+                cells.append(f"{scale * entry['value']:.{digits}f} [{scale * entry['low']:.{digits}f}, {scale * entry['high']:.{digits}f}]")
+        extra = "not known" if parameters < 0 else f"{parameters / 1e6:.2f}M"
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {extra} |")
+    measured = {what: e.name for e in estimators for what in e.reads}
+    notes = ["In brackets: 95% bootstrap interval over pictures. Settings: " + ", ".join(f"{k} {v}" for k, v in settings.items()) + "."]
+    without = {name: summary[name]["without_face"] for name, _, _ in rows if summary[name]["without_face"]}
+    notes += [f"Pictures without a face, left out of the errors: {', '.join(f'{n} {c}' for n, c in without.items())}."] if without else []
+    notes += ["Measured by: " + "; ".join(f"{what}: {name}" for what, name in measured.items()) + "."]
+    conditioned = {what: who for _, _, by in rows for what, who in by.items()}
+    notes += [f"Warning: {sentence}." for sentence in same_as(conditioned, measured)]
+    notes += [f"Not measured: {', '.join(m.reads)} by {m.name} ({m.reason})." for m in missing]
+    return "\n".join([*lines, "", *(f"- {note}" for note in notes), ""])
+
+
+def write_results(
+    out: Path, plan: Plan, rows: Sequence[Row], readings: Mapping[str, Mapping[str, np.ndarray]],
+    asked: Mapping[str, Mapping[str, np.ndarray]],
+    estimators: Sequence[Estimator], missing: Sequence[Missing], settings: Mapping[str, Any],
+) -> None:  # fmt: skip
+    """Writes all of it.
+
+    Args:
+        readings: of each row's pictures. asked: readings of the plan's targets ("target") and references ("reference").
+    """
+    import pyarrow
+    import pyarrow.parquet
+
+    columns = {name: columns_of(plan, reading, asked["target"], asked["reference"]) for name, reading in readings.items()}
+    tables = []
+    for name, values in columns.items():
+        fixed = {"method": [name] * len(plan), "key": plan.keys, "identity": plan.identity, "target": plan.target, "seed": plan.seed}
+        found = {f"{e}_found": readings[name]["emotion"][:, 2 + i] for i, e in enumerate(EMOTIONS)} if "emotion" in readings[name] else {}
+        tables.append(pyarrow.table({**fixed, **values, **found}))
+    write_whole(out / "results.parquet", lambda file: pyarrow.parquet.write_table(pyarrow.concat_tables(tables, promote_options="default"), file))
+    summary = {name: summarise(values, plan, readings[name]) for name, values in columns.items()}
+    content = {"settings": dict(settings), "rows": {n: {**summary[n], "parameters": p} for n, p, _ in rows}}
+    write_whole(out / "summary.json", lambda file: file.write((json.dumps(content, indent=2) + "\n").encode()))
+    write_whole(out / "table.md", lambda file: file.write(table(summary, rows, estimators, missing, settings).encode()))
+    for name, values in columns.items():
+        if plan.targets:
+            scatter(values, out / f"scatter {name}.png", name)
+        sheet(plan, values, out / "pictures" / name, out / f"sheet {name}.jpg")
+
+
+def scatter(columns: Mapping[str, np.ndarray], path: Path, title: str) -> None:
+    """Asked-for against found, a small picture a quantity."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    names = [name for name in SCATTER if f"{name}_asked" in columns]
+    figure, axes = plt.subplots(1, len(names), figsize=(2.4 * len(names), 2.7), constrained_layout=True)
+    for axis, name in zip(np.atleast_1d(axes), names, strict=True):
+        a, f = columns[f"{name}_asked"], columns[f"{name}_found"]
+        seen = np.isfinite(a) & np.isfinite(f)
+        low, high = (float(v) for v in np.nanpercentile(np.r_[a[seen], f[seen]], [0, 100])) if seen.any() else (0.0, 1.0)
+        axis.plot([low, high], [low, high], color="0.7", linewidth=1)
+        axis.scatter(a[seen], f[seen], s=4, alpha=0.5)
+        axis.set(title=name, xlabel="asked for", ylabel="found")
+    figure.suptitle(title)
+    figure.savefig(path, dpi=80)
+    plt.close(figure)
+
+
+def sheet(plan: Plan, columns: Mapping[str, np.ndarray], folder: Path, path: Path, count: int = 10, size: int = 128) -> None:
+    """Identity, target and picture: the median cases above, the worst ones (and those without a face) below."""
+    order = np.argsort(np.nan_to_num(columns.get("landmark_error", -columns.get("similarity", columns["found"])), nan=np.inf))
+    middle = max(0, len(order) // 2 - count // 2)
+    rows = []
+    for chosen in (order[middle : middle + count], order[-count:]):
+        stacks = []
+        for i in chosen:
+            asked = [plan.identities[plan.identity[i]]] + ([plan.targets[plan.target[i]]] if plan.targets else [])
+            found = np.asarray(Image.open(folder / f"{plan.keys[i]}.png").convert("RGB"))
+            stacks.append(np.concatenate([np.asarray(Image.fromarray(p).resize((size, size), Image.Resampling.LANCZOS)) for p in (*asked, found)]))
+        rows.append(np.concatenate(stacks, axis=1))
+    Image.fromarray(np.concatenate(rows)).save(path, quality=88)
