@@ -25,7 +25,7 @@ def to_prompt(workflow: dict[str, Any], nodes: dict[str, Any]) -> dict[str, Any]
             for name, definition in nodes[node["type"]]["input"].get(group, {}).items():
                 kind, options = definition[0], definition[1] if len(definition) > 1 else {}
                 if isinstance(kind, list) or kind in WIDGETS:
-                    inputs[name] = next(values)
+                    inputs[name] = next(values, options.get("default"))  # saved before there was this widget
                     if options.get("control_after_generate"):
                         next(values)
         assert next(values, None) is None, f"{node['type']} has more widget values than widgets"
