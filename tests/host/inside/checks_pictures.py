@@ -1,6 +1,5 @@
 """Faces in whole pictures: one run may hold several people, each in a part of the picture."""
 
-import nodes
 import torch
 from facecrafter.facecrafter_core.diffusion.guidance import Guidance
 from facecrafter.facecrafter_core.errors import FaceCrafterError, PhotoError
@@ -8,6 +7,8 @@ from facecrafter.nodes import crops, faces
 from facecrafter.nodes.host import guidance
 from facecrafter.nodes.pictures import sample_photos, to_image
 from world import conditioning, demo
+
+import nodes
 
 ONLY_POSITIVE = Guidance(identity=1.0, landmark=1.0, emotion=1.0)  # Eq. 6 then has no row "none"
 
