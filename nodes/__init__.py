@@ -8,6 +8,7 @@ from __future__ import annotations
 from comfy_api.latest import ComfyExtension, io
 
 from .conditioning import FaceCrafterConditioning
+from .crops import FaceCrafterFaceCrop, FaceCrafterFaceMasks, FaceCrafterFacePaste
 from .emotion import FaceCrafterEmotion, FaceCrafterEmotionFromImage, FaceCrafterEmotionSweep
 from .faces import FaceCrafterEncodeIdentity, FaceCrafterExtractLandmarks, FaceCrafterSamplePortrait
 from .host.adapter import register_folder
@@ -42,4 +43,7 @@ class FaceCrafterExtension(ComfyExtension):
             FaceCrafterBlend,
             FaceCrafterSchedule,
             FaceCrafterSmoothLandmarks,
+            FaceCrafterFaceCrop,
+            FaceCrafterFacePaste,
+            FaceCrafterFaceMasks,
         ]

@@ -104,9 +104,17 @@ class FaceCrafterEncodeIdentity(io.ComfyNode):
                 io.Image.Input("photo_2", optional=True, tooltip="A further photo of the same person."),
                 io.Image.Input("photo_3", optional=True, tooltip="A further photo of the same person."),
                 io.Image.Input("photo_4", optional=True, tooltip="A further photo of the same person."),
+                io.Boolean.Input(
+                    "one_each",
+                    default=False,
+                    optional=True,
+                    tooltip="On: every picture is a person of its own, as the FACES of Face Crop are, and a batch of identities comes out.",
+                ),
             ],
             outputs=[
-                Identity.Output(id="identity", display_name="IDENTITY", tooltip="The identity: a unit vector."),
+                Identity.Output(
+                    id="identity", display_name="IDENTITY", tooltip="The identity: a unit vector, or a batch of them."
+                ),
                 io.Image.Output(
                     id="crops", display_name="FACES", tooltip="What the encoder saw: the aligned face of each photo."
                 ),
@@ -123,6 +131,7 @@ class FaceCrafterEncodeIdentity(io.ComfyNode):
         photo_2: torch.Tensor | None = None,
         photo_3: torch.Tensor | None = None,
         photo_4: torch.Tensor | None = None,
+        one_each: bool = False,
     ) -> io.NodeOutput:
         from ..facecrafter_core.faces.align import align_face
         from ..facecrafter_core.faces.identity import encode_identity
@@ -131,10 +140,12 @@ class FaceCrafterEncodeIdentity(io.ComfyNode):
         for name, more in (("photo_2", photo_2), ("photo_3", photo_3), ("photo_4", photo_4)):
             photos += to_photos(more, name) if more is not None else []
         finder, which = landmarker(), choice(face, face_number)
-        identity = encode_identity(photos, finder, identity_encoder(facecrafter.family.name), choose=which)
+        encoder = identity_encoder(facecrafter.family.name)
+        people = [[p] for p in photos] if one_each else [photos]
+        identities = torch.stack([encode_identity(group, finder, encoder, choose=which) for group in people])
         size = facecrafter.family.image_size
         crops = [align_face(p, finder.find_face(p, which).landmarks, size=size, rotate=True).image for p in photos]
-        return io.NodeOutput(identity[None], to_image(crops))
+        return io.NodeOutput(identities, to_image(crops))
 
 
 class FaceCrafterExtractLandmarks(io.ComfyNode):

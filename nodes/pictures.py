@@ -34,6 +34,19 @@ def to_photos(image: Tensor, name: str) -> list[np.ndarray]:
     return [photo_from_tensor(picture) for picture in image.cpu()]
 
 
+def to_pictures(image: Tensor, name: str) -> list[np.ndarray]:
+    """IMAGE -> pictures float32 [H, W, 3] in 0..1, not rounded. Grey becomes RGB, transparency is laid over white.
+
+    Raises:
+        PhotoError: as to_photos.
+    """
+    pictures = []
+    for photo, picture in zip(to_photos(image, name), image.cpu().float().numpy(), strict=True):
+        colours = picture.shape[-1] == 3
+        pictures.append(np.ascontiguousarray(picture) if colours else photo.astype(np.float32) / 255)
+    return pictures
+
+
 def to_image(photos: Sequence[np.ndarray], size: int | None = None) -> Tensor:
     """Photos of one size (or resized to squares of `size`) -> IMAGE."""
     from PIL import Image

@@ -54,36 +54,51 @@ def face_square(landmarks: np.ndarray, rotate: bool = True) -> tuple[np.ndarray,
     return square_from_points(p[list(groups.RIGHT_EYE)].mean(0), p[list(groups.LEFT_EYE)].mean(0), *corners, rotate=rotate)
 
 
-def align_face(photo: np.ndarray, landmarks: np.ndarray, size: int = 512, rotate: bool = True) -> AlignedFace:
+def align_face(
+    photo: np.ndarray, landmarks: np.ndarray, size: int = 512, rotate: bool = True, margin: float = 0.0, interpolation: str = "linear"
+) -> AlignedFace:
     """Cuts the FFHQ-style square around a face; what lies outside the photo is filled by reflection.
 
     Args:
-        photo: uint8 [H, W, 3].
+        photo: uint8 (or float32) [H, W, 3].
         landmarks: [478, 3] in pixels of the photo.
         size: side of the result in pixels.
         rotate: True takes the head's roll out (for the identity); False keeps it (for pose and expression).
+        margin: widens the square on each side, in shares of half its side.
+        interpolation: see warp.
 
     Raises:
         LandmarkError: wrong shape, or points that all coincide.
     """
-    import cv2
-
     points = np.asarray(landmarks, np.float64)
     if points.shape != (groups.COUNT, 3):
         raise LandmarkError(f"Expected landmarks of shape [478, 3], found {list(points.shape)}.")
     centre, half, axis = face_square(points, rotate)
     if not np.isfinite(half) or half <= 0:
         raise LandmarkError("The landmarks span no area, so no square can be cut around them. Extract them again.")
-    scale = size / (2 * half)
+    scale = size / (2 * half * (1 + margin))
     turn = scale * np.array([[axis[0], axis[1]], [-axis[1], axis[0]]])
     matrix = np.concatenate([turn, (size / 2 - turn @ centre)[:, None]], axis=1)
-    source, pixels = photo, matrix.copy()
+    moved = np.concatenate([points[:, :2] @ matrix[:, :2].T + matrix[:, 2], points[:, 2:] * scale], axis=1) / size
+    return AlignedFace(warp(photo, matrix, (size, size), interpolation), moved.astype(np.float32), matrix)
+
+
+def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], interpolation: str = "linear") -> np.ndarray:
+    """An affine warp that neither skips pixels when it reduces nor leaves gaps: what lies outside the image is filled by reflection.
+
+    Args:
+        image: [H, W] or [H, W, 3], uint8 or float32.
+        matrix: [2, 3], pixels of the image -> pixels of the result, with pixel centres at half-integers.
+        size: (width, height) of the result.
+        interpolation: "linear", or "cubic", which loses less but may pass the range of the values by a little.
+    """
+    import cv2
+
+    source, pixels, scale = image, matrix.copy(), float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     while scale < 0.5 and min(source.shape[:2]) > 64:  # halve first: warpAffine alone would skip pixels
         source = cv2.resize(source, (source.shape[1] // 2, source.shape[0] // 2), interpolation=cv2.INTER_AREA)
-        factor = np.array([photo.shape[1] / source.shape[1], photo.shape[0] / source.shape[0]])
+        factor = np.array([image.shape[1] / source.shape[1], image.shape[0] / source.shape[0]])
         pixels, scale = np.concatenate([matrix[:, :2] * factor, matrix[:, 2:]], axis=1), scale * 2
-    centred = pixels.copy()  # pixel centres are at half-integers in `matrix`, at integers in OpenCV
+    centred = pixels.copy()  # OpenCV has pixel centres at integers
     centred[:, 2] += pixels[:, :2] @ [0.5, 0.5] - 0.5
-    image = cv2.warpAffine(source, centred, (size, size), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
-    moved = np.concatenate([points[:, :2] @ matrix[:, :2].T + matrix[:, 2], points[:, 2:] * (size / (2 * half))], axis=1) / size
-    return AlignedFace(image, moved.astype(np.float32), matrix)
+    return cv2.warpAffine(source, centred, size, flags={"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}[interpolation], borderMode=cv2.BORDER_REFLECT_101)

@@ -152,6 +152,19 @@ class FaceLandmarker:
             raise NoFaceError(f"The face is only {face.size:.0f} pixels large, at least {MIN_FACE} are needed. Use a photo with more detail.")
         return face
 
+    def find_faces(self, photo: np.ndarray, smallest: float = MIN_FACE) -> list[Face]:
+        """All faces of a photo of at least `smallest` pixels, from left to right.
+
+        Raises:
+            NoFaceError: there is none.
+        """
+        faces = self.detect(photo)
+        large = [face for face in faces if face.size >= smallest]
+        if not large:
+            found = f"{len(faces)} smaller, the largest of {faces[0].size:.0f}" if faces else "none"
+            raise NoFaceError(f"Expected a face of at least {smallest:g} pixels in the photo, found {found}. Use a photo with more detail.")
+        return sorted(large, key=lambda face: face.box[0] + face.box[2])
+
     def _start(self) -> None:
         from ..assets import find_asset
 

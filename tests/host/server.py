@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import time
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,17 +26,23 @@ class Server:
         folder: its base directory.
         pack: whether FaceCrafter is linked into custom_nodes.
         arguments: more for ComfyUI's command line.
+        others: folders of other packs that are linked too.
     """
 
-    def __init__(self, host: Host, folder: Path, pack: bool = True, arguments: tuple[str, ...] = ()) -> None:
-        self.host, self.folder, self.pack, self.arguments = host, folder, pack, arguments
+    def __init__(
+        self, host: Host, folder: Path, pack: bool = True, arguments: Sequence[str] = (), others: Sequence[Path] = ()
+    ) -> None:
+        self.host, self.folder, self.pack = host, folder, pack
+        self.arguments, self.others = arguments, others
         self.log = folder / "server.log"
 
     def __enter__(self) -> Server:
         for name in ("custom_nodes", "models", "input", "output", "temp", "user"):
             (self.folder / name).mkdir(parents=True, exist_ok=True)
-        if self.pack:
-            os.symlink(ROOT, self.folder / "custom_nodes" / "facecrafter", target_is_directory=True)
+        linked = {other.name: other.resolve() for other in self.others} | ({"facecrafter": ROOT} if self.pack else {})
+        for name, target in linked.items():
+            if not (place := self.folder / "custom_nodes" / name).exists():
+                place.symlink_to(target, target_is_directory=True)
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
