@@ -29,6 +29,9 @@ OTHERS = ("EmptyImage", "EmptyLatentImage", "SolidMask", "VAEDecode", "VAEEncode
           "ConditioningCombine", "ConditioningSetMask", "ImageScale", "LatentFromBatch", "RandomNoise", "KSamplerSelect", "BasicScheduler")  # fmt: skip
 """ComfyUI's own nodes that the graphs use too."""
 
+ENDS = ("FaceCrafterSampler", "FaceCrafterFacePaste", "KSampler", "SamplerCustomAdvanced", "VAEDecode") * 3
+"""Nodes that need many others: graphs begin with them more often."""
+
 WORDS = ("", "happy", "0: sad", "../../etc/passwd", "NaN", "-1", "{", "\N{GRINNING FACE}", "a" * 500)
 PHOTOS = ("one.png", "two.png", "grey.png", "noise.png", "small.png", "thin.png", "clear.png")
 
@@ -54,14 +57,17 @@ class RandomGraph:
     Args:
         nodes: the server's /object_info.
         rough: whether one link or value is made wrong at the end.
+
+    How often a value is not the default one differs from graph to graph: with all values wild, hardly any graph would reach its sampler.
     """
 
     def __init__(self, seed: int, nodes: dict[str, Any], rough: bool) -> None:
         self.random, self.nodes, self.prompt = random.Random(seed), nodes, {}
         self.ours = sorted(name for name in nodes if name.startswith("FaceCrafter"))
         self.offers: dict[str, list[list[Any]]] = {}
-        for _ in range(self.random.randint(1, 4)):
-            self.add(self.random.choice(self.ours))
+        self.wild = self.random.choice((0.05, 0.2, 0.6))
+        for _ in range(self.random.randint(1, 3)):
+            self.add(self.random.choice((*self.ours, *ENDS)))
         if rough:
             self._spoil()
         self._show()
@@ -70,7 +76,7 @@ class RandomGraph:
         inputs: dict[str, Any] = {}
         for group in ("required", "optional"):
             for name, (type_, *rest) in self.nodes[kind]["input"].get(group, {}).items():
-                if group == "optional" and self.random.random() < 0.5:
+                if group == "optional" and self.random.random() < 0.6:
                     continue
                 options = rest[0] if rest else {}
                 choices = type_ if isinstance(type_, list) else options.get("options")
@@ -89,9 +95,9 @@ class RandomGraph:
         """An output of one of the types (as in "IMAGE,MASK"): one that is there, or a new node's."""
         type_ = self.random.choice(types.split(","))
         there = self.offers.get(type_, [])
-        if there and (depth > 4 or self.random.random() < 0.6):
+        if there and (depth > 4 or self.random.random() < 0.85):
             return self.random.choice(there)
-        if type_ == "IMAGE" and self.random.random() < 0.6:
+        if type_ == "IMAGE" and self.random.random() < 0.8:
             return self._photo()
         makers = [k for k in (*self.ours, *OTHERS) if type_ in self.nodes[k]["output"]]
         if depth > 4:  # no way back: the simplest node that gives it
@@ -103,12 +109,16 @@ class RandomGraph:
 
     def _photo(self) -> list[Any]:
         number = str(len(self.prompt) + 1)
-        name = self.random.choice(PHOTOS[:2] * 6 + PHOTOS[2:])
+        name = self.random.choice(PHOTOS if self.random.random() < self.wild else PHOTOS[:2])
         self.prompt[number] = {"class_type": "LoadImage", "inputs": {"image": name}}
         self.offers.setdefault("IMAGE", []).append([number, 0])
         return [number, 0]
 
     def _value(self, name: str, type_: Any, choices: list[Any] | None, options: dict[str, Any]) -> Any:
+        if name in LIMITS:
+            return self.random.randint(options.get("min", 1), max(options.get("min", 1), LIMITS[name]))
+        if self.random.random() > self.wild and options.get("default") is not None:
+            return options["default"]
         if choices is not None:
             return self.random.choice(choices) if choices else ""
         if type_ == "BOOLEAN":
@@ -116,17 +126,17 @@ class RandomGraph:
         if type_ == "STRING":
             return self.random.choice((options.get("default", ""), *WORDS))
         low, high, default = options.get("min", 0), options.get("max", 8), options.get("default", 0)
-        if name in LIMITS:
-            return self.random.randint(low, max(low, LIMITS[name]))
         if type_ == "INT":
             return self.random.choice((default, low, self.random.randint(low, min(high, low + 8))))
         return self.random.choice((default, low, high, round(self.random.uniform(low, high), 2)))
 
     def _spoil(self) -> None:
-        """One input goes missing, comes from a wrong output, or has a value that is out of range or of another type."""
+        """One input goes missing, comes from another node's output, or has a value that is out of range or of another type."""
         node = self.random.choice([n for n in self.prompt.values() if n["inputs"]])
         name = self.random.choice(sorted(node["inputs"]))
-        wrong = [None, [self.random.choice(sorted(self.prompt)), self.random.randint(0, 3)], 10**9, -(10**9), "nonsense", float("1e300"), [], {}]
+        wrong: list[Any] = [None, [self.random.choice(sorted(self.prompt)), self.random.randint(0, 3)]]
+        if not isinstance(node["inputs"][name], list):
+            wrong += [10**9, -(10**9), "nonsense", 1e300, [], {}]
         value = self.random.choice(wrong)
         if value is None:
             del node["inputs"][name]
@@ -134,13 +144,12 @@ class RandomGraph:
             node["inputs"][name] = value
 
     def _show(self) -> None:
-        """Every output that nobody takes is shown, so that every node runs."""
-        taken = {tuple(v) for n in self.prompt.values() for v in n["inputs"].values() if isinstance(v, list) and len(v) == 2}
-        for type_, offers in sorted(self.offers.items()):
-            for link in offers:
-                if tuple(link) not in taken:
-                    kind, socket = ("PreviewImage", "images") if type_ == "IMAGE" else ("PreviewAny", "source")
-                    self.prompt[f"show{len(self.prompt)}"] = {"class_type": kind, "inputs": {socket: link}}
+        """A node whose outputs nobody takes is shown, so that every node runs."""
+        taken = {v[0] for n in self.prompt.values() for v in n["inputs"].values() if isinstance(v, list) and len(v) == 2}
+        for number in sorted(set(self.prompt) - taken):
+            type_ = self.nodes[self.prompt[number]["class_type"]]["output"][0]
+            kind, socket = ("PreviewImage", "images") if type_ == "IMAGE" else ("PreviewAny", "source")
+            self.prompt[f"show{number}"] = {"class_type": kind, "inputs": {socket: [number, 0]}}
 
 
 def size_of(server: Server) -> int:
