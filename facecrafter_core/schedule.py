@@ -70,7 +70,7 @@ def emotion_track(text: str, count: int, easing: str = "linear") -> tuple[Emotio
     Raises:
         ScheduleError: a keyframe that is neither a name with an intensity nor valence and arousal. EmotionError: out of range.
     """
-    return _track(text, count, easing, _emotion, lambda a, b, t: a.blend(b, t))
+    return _track(text, count, easing, parse_emotion, lambda a, b, t: a.blend(b, t))
 
 
 def both(first: Any, second: Any, what: str) -> tuple[Any, Any] | None:
@@ -175,7 +175,8 @@ def _number(text: str) -> float:
     return value
 
 
-def _emotion(text: str) -> Emotion:
+def parse_emotion(text: str) -> Emotion:
+    """ "happy", "happy 0.8", or valence and arousal as "-0.5 0.3"."""
     words = text.split()
     if words[0].lower() in EMOTIONS and len(words) <= 2:
         return Emotion.preset(words[0].lower(), _number(words[1]) if len(words) == 2 else 1.0)

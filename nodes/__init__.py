@@ -17,6 +17,7 @@ from .loaders import FaceCrafterLoader
 from .sampling import FaceCrafterApply, FaceCrafterGuidanceIntervals, FaceCrafterGuiderNode, FaceCrafterSampler
 from .score import FaceCrafterBestOf, FaceCrafterScore
 from .sequences import FaceCrafterBlend, FaceCrafterSchedule, FaceCrafterSmoothLandmarks
+from .sheets import FaceCrafterBalancedSet, FaceCrafterExpressionSheet
 
 
 class FaceCrafterExtension(ComfyExtension):
@@ -43,6 +44,8 @@ class FaceCrafterExtension(ComfyExtension):
             FaceCrafterBlend,
             FaceCrafterSchedule,
             FaceCrafterSmoothLandmarks,
+            FaceCrafterExpressionSheet,
+            FaceCrafterBalancedSet,
             FaceCrafterFaceCrop,
             FaceCrafterFacePaste,
             FaceCrafterFaceMasks,

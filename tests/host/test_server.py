@@ -18,6 +18,7 @@ WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 STEPS = 4
 OURS = [
     "FaceCrafterApply",
+    "FaceCrafterBalancedSet",
     "FaceCrafterBestOf",
     "FaceCrafterBlend",
     "FaceCrafterConditioning",
@@ -26,6 +27,7 @@ OURS = [
     "FaceCrafterEmotionFromImage",
     "FaceCrafterEmotionSweep",
     "FaceCrafterEncodeIdentity",
+    "FaceCrafterExpressionSheet",
     "FaceCrafterExtractLandmarks",
     "FaceCrafterFaceCrop",
     "FaceCrafterFaceMasks",
@@ -309,3 +311,34 @@ def test_a_video_with_a_gap_is_filled_only_when_asked(server: Server, nodes: dic
     assert entry["outputs"]["count"]["text"] == ["1"] and len(server.images(entry)) == 3
     with pytest.raises(PromptError, match="No face was found"):
         server.run(with_inputs(prompt, "FaceCrafterExtractLandmarks", missing="stop"))
+
+
+def test_sheets_and_sets_of_many_portraits(server: Server, nodes: dict[str, Any]) -> None:
+    prompt = prompt_of("portrait_from_photo", nodes, steps=2)
+    by_kind = {node["class_type"]: n for n, node in prompt.items()}
+    load, identity = by_kind["FaceCrafterLoader"], [by_kind["FaceCrafterEncodeIdentity"], 0]
+    held = {
+        "facecrafter": [load, 0], "model": [load, 1], "vae": [load, 3], "emotions": "neutral, happy", "poses": "-20, 20", "seed": 3, "steps": 2,
+        "sampler_name": "dpmpp_2m", "scheduler": "sgm_uniform", "identity_weight": 2.5, "landmark_weight": 2.0, "emotion_weight": 2.0, "mode": "paper",
+    }  # fmt: skip
+    many = {name: node for name, node in prompt.items() if node["class_type"] not in ("SaveImage", "PreviewImage")}
+    for size in (1, 3):
+        many[f"sheet{size}"] = {"class_type": "FaceCrafterExpressionSheet", "inputs": {**held, "identity": identity, "batch_size": size}}
+        many[f"see{size}"] = {"class_type": "SaveImage", "inputs": {"images": [f"sheet{size}", 1], "filename_prefix": f"sheet{size}"}}
+    many["grid"] = {"class_type": "SaveImage", "inputs": {"images": ["sheet3", 0], "filename_prefix": "grid"}}
+    many["set"] = {
+        "class_type": "FaceCrafterBalancedSet",
+        "inputs": {**held, "identities": identity, "each": 1, "folder": "faces/one", "batch_size": 3},
+    }
+    entry = server.run(many)
+    pictures = [array(p) for p in server.images(entry) if p.size == (256, 256)]
+    assert len(pictures) == 8
+    for alone, together in zip(pictures[:4], pictures[4:], strict=True):
+        assert np.abs(alone - together).max() <= 3, "the batch size changes a picture"
+    folder = server.folder / "output/faces/one"
+    assert len((folder / "manifest.csv").read_text().splitlines()) == 5 and len(list(folder.rglob("*.png"))) == 4
+    for bad, sentence in (({"folder": "../outside"}, "under ComfyUI's output folder"), ({"seed": 9}, "pictures of another plan")):
+        with pytest.raises(PromptError, match=sentence):
+            server.run(with_inputs(many, "FaceCrafterBalancedSet", **bad))
+    with pytest.raises(PromptError, match="Expected poses as yaw"):
+        server.run(with_inputs(many, "FaceCrafterExpressionSheet", poses="left"))
