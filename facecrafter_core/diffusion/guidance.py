@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TypeVar
 
+from ..errors import ModelError
+
 ROWS: tuple[str, ...] = ("none", "id", "id+lmk", "id+lmk+emo", "id+emo")
 """All rows; in this order the rows with landmarks stand together, and so do the rows with emotion."""
 
@@ -50,7 +52,7 @@ class Guidance:
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise ValueError(f"Expected a guidance mode out of {MODES}, found {self.mode!r}.")
+            raise ModelError(f"Expected a guidance mode out of {MODES}, found {self.mode!r}.")
         for name in ("identity", "landmark", "emotion"):
             weight = getattr(self, name)
             if not math.isfinite(weight):

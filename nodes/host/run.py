@@ -71,6 +71,9 @@ def sample(
     denoise: float,
 ) -> dict[str, Any]:
     """Samples as ComfyUI's KSampler does, with its noise, sigmas, previews, masks and interrupts, and the guider's guidance."""
+    for name, value, known in (("sampler", sampler, SAMPLERS), ("scheduler", scheduler, SCHEDULERS)):
+        if value not in known:  # ComfyUI lets every value through where a prompt comes over its API
+            raise ModelError(f"Expected a {name} that this ComfyUI knows, such as {known[0]}, found {value!r}.")
     model = guider.model_patcher
     samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
     check_latent(samples)
