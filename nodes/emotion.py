@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
+from ..facecrafter_core.errors import EmotionError
 from ..facecrafter_core.faces.emotion import EMOTIONS, SPREAD, VALENCE_AROUSAL, Emotion
 from .faces import choice, choice_inputs, landmarker
 from .host.adapter import DEMO_FOLDER
@@ -99,6 +100,8 @@ class FaceCrafterEmotion(io.ComfyNode):
     def execute(
         cls, source: str, preset: str, intensity: float, valence: float, arousal: float, **classes: float
     ) -> io.NodeOutput:
+        if source not in SOURCES:
+            raise EmotionError(f"Expected the emotion's source as one of {', '.join(SOURCES)}, found {source!r}.")
         if source == "preset":
             return pack([Emotion.preset(preset, intensity)])
         if source == "valence and arousal":

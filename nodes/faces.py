@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from comfy_api.latest import io, ui
 
-from ..facecrafter_core.errors import ModelError
+from ..facecrafter_core.errors import FaceChoiceError, ModelError
 from .host.adapter import DEMO_FOLDER, FaceCrafter
 from .pictures import sample_names, sample_path, to_image, to_photos, to_square
 from .types import CATEGORY, Crafter, Identity, Landmarks
@@ -55,8 +55,14 @@ def choice_inputs() -> list[io.Input]:
 
 
 def choice(face: str, face_number: int) -> str | int:
-    """The two inputs -> find_face's `choose`."""
-    return {"largest": "largest", "only one": "only"}.get(face, face_number)
+    """The two inputs -> find_face's `choose`.
+
+    Raises:
+        FaceChoiceError: no such choice; ComfyUI lets every value through where a prompt comes over its API.
+    """
+    if face not in CHOICES:
+        raise FaceChoiceError(f"Expected the face as one of {', '.join(CHOICES)}, found {face!r}.")
+    return face_number if face == "by number" else {"largest": "largest", "only one": "only"}[face]
 
 
 class FaceCrafterSamplePortrait(io.ComfyNode):

@@ -93,6 +93,9 @@ def sample(
     Args:
         seed: of the batch, or one a picture (noise that a sampler adds on its way follows the first).
     """
+    for name, value, known in (("sampler", sampler, SAMPLERS), ("scheduler", scheduler, SCHEDULERS)):
+        if value not in known:  # ComfyUI lets every value through where a prompt comes over its API
+            raise ModelError(f"Expected a {name} that this ComfyUI knows, such as {known[0]}, found {value!r}.")
     model = guider.model_patcher
     samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
     check_latent(samples)
@@ -136,7 +139,7 @@ def portraits(
     scheduler: str,
 ) -> torch.Tensor:
     """One batch of portraits, each with its own identity [N, D], pose, emotion and seed -> IMAGE [N, H, W, 3]."""
-    landmarks = torch.stack([torch.from_numpy(portrait.pose.landmarks) for portrait in wanted])
+    landmarks = torch.stack([torch.from_numpy(portrait.landmarks) for portrait in wanted])
     emotions = torch.stack([torch.from_numpy(portrait.emotion.vector) for portrait in wanted])
     positive, negative = make_conditioning(crafter, identities, landmarks, emotions, 1.0, 1.0)
     guider = FaceCrafterGuider(model, positive, negative, guidance)

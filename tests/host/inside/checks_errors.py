@@ -210,3 +210,14 @@ class _models_folder:
         else:
             folder_paths.folder_names_and_paths[adapter.FOLDER] = self.before
         self.temporary.cleanup()
+
+
+def check_choices_that_are_none():
+    """ComfyUI 0.3.64 lets any value through for a choice when a prompt comes over its API."""
+    portrait = to_image(list(sample_photos().values())[:1])
+    for wrong in ("nonsense", {}, 3):
+        refuses(FaceCrafterError, ["largest, only one"], faces.FaceCrafterExtractLandmarks.execute, portrait, wrong, 0, 64)
+        refuses(FaceCrafterError, ["source", "preset"], emotion.FaceCrafterEmotion.execute, wrong, "happy", 1.0, 0.0, 0.0)
+        refuses(FaceCrafterError, ["mode", "paper"], guidance.Guidance, mode=wrong)
+        for name in ("sampler", "scheduler"):
+            refuses(ModelError, [name, "knows"], crafted, demo().model, *conditioning(), latent(), **{name: wrong})
