@@ -43,3 +43,7 @@ class OutputError(FaceCrafterError):
 
 class MetricError(FaceCrafterError):
     """Pictures or values cannot be measured or compared."""
+
+
+class ScheduleError(FaceCrafterError):
+    """Keyframes cannot be read, or frames do not fit them."""

@@ -15,6 +15,9 @@ from .host.adapter import register_folder
 from .landmarks import FaceCrafterEditLandmarks, FaceCrafterRetargetLandmarks, FaceCrafterStripExpression
 from .loaders import FaceCrafterLoader
 from .sampling import FaceCrafterApply, FaceCrafterGuidanceIntervals, FaceCrafterGuiderNode, FaceCrafterSampler
+from .score import FaceCrafterBestOf, FaceCrafterScore
+from .sequences import FaceCrafterBlend, FaceCrafterSchedule, FaceCrafterSmoothLandmarks
+from .sheets import FaceCrafterBalancedSet, FaceCrafterExpressionSheet
 
 
 class FaceCrafterExtension(ComfyExtension):
@@ -36,6 +39,13 @@ class FaceCrafterExtension(ComfyExtension):
             FaceCrafterGuiderNode,
             FaceCrafterApply,
             FaceCrafterGuidanceIntervals,
+            FaceCrafterScore,
+            FaceCrafterBestOf,
+            FaceCrafterBlend,
+            FaceCrafterSchedule,
+            FaceCrafterSmoothLandmarks,
+            FaceCrafterExpressionSheet,
+            FaceCrafterBalancedSet,
             FaceCrafterFaceCrop,
             FaceCrafterFacePaste,
             FaceCrafterFaceMasks,

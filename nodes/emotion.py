@@ -6,7 +6,7 @@ import torch
 from comfy_api.latest import io
 
 from ..facecrafter_core.errors import EmotionError
-from ..facecrafter_core.faces.emotion import EMOTIONS, Emotion
+from ..facecrafter_core.faces.emotion import EMOTIONS, SPREAD, VALENCE_AROUSAL, Emotion
 from .faces import choice, choice_inputs, landmarker
 from .host.adapter import DEMO_FOLDER
 from .pictures import emotion_chart, to_image, to_photos
@@ -37,6 +37,15 @@ def pack(emotions: list[Emotion]) -> io.NodeOutput:
     )
 
 
+def preset_input() -> io.Input:
+    """The names of the emotions. Their places on the circumplex go to the browser with it, so that the pad has the same numbers."""
+    preset = io.Combo.Input(
+        "preset", options=list(EMOTIONS), default="happy", tooltip="With 'preset': the emotion's name."
+    )
+    preset.extra_dict = {"circumplex": {"centroids": VALENCE_AROUSAL, "spread": SPREAD}}
+    return preset
+
+
 class FaceCrafterEmotion(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -50,9 +59,7 @@ class FaceCrafterEmotion(io.ComfyNode):
                 io.Combo.Input(
                     "source", options=list(SOURCES), default=SOURCES[0], tooltip="Which of the inputs below count."
                 ),
-                io.Combo.Input(
-                    "preset", options=list(EMOTIONS), default="happy", tooltip="With 'preset': the emotion's name."
-                ),
+                preset_input(),
                 io.Float.Input(
                     "intensity",
                     default=1.0,

@@ -10,10 +10,11 @@ from comfy_api.latest import io, ui
 
 from ..facecrafter_core.errors import FaceChoiceError, ModelError
 from .host.adapter import DEMO_FOLDER, FaceCrafter
-from .pictures import sample_names, sample_path, to_image, to_photos
+from .pictures import sample_names, sample_path, to_image, to_photos, to_square
 from .types import CATEGORY, Crafter, Identity, Landmarks
 
 CHOICES = ("largest", "only one", "by number")
+MISSING = ("stop", "fill the gap")
 
 
 @lru_cache(maxsize=1)
@@ -173,6 +174,14 @@ class FaceCrafterExtractLandmarks(io.ComfyNode):
                     step=64,
                     tooltip="Side of the drawing in pixels; the landmarks stay the same.",
                 ),
+                io.Combo.Input(
+                    "missing",
+                    options=list(MISSING),
+                    default=MISSING[0],
+                    optional=True,  # workflows of before this input have no value for it
+                    tooltip="Pictures of a batch without a face: stop with an error, or (for videos) fill the gap between the faces before and after. "
+                    "FILLED says how many.",
+                ),
             ],
             outputs=[
                 Landmarks.Output(
@@ -184,19 +193,31 @@ class FaceCrafterExtractLandmarks(io.ComfyNode):
                 io.Image.Output(
                     id="crops", display_name="FACES", tooltip="The part of each photo that the picture will show."
                 ),
+                io.Int.Output(id="filled", display_name="FILLED", tooltip="How many pictures had no face and were filled."),
             ],
         )
 
     @classmethod
-    def execute(cls, photo: torch.Tensor, face: str, face_number: int, drawing_size: int) -> io.NodeOutput:
+    def execute(
+        cls, photo: torch.Tensor, face: str, face_number: int, drawing_size: int, missing: str = MISSING[0]
+    ) -> io.NodeOutput:
+        from ..facecrafter_core.errors import NoFaceError
         from ..facecrafter_core.faces.align import align_face
         from ..facecrafter_core.faces.drawing import draw_landmarks
+        from ..facecrafter_core.schedule import fill_missing
 
-        finder, which = landmarker(), choice(face, face_number)
-        aligned = [
-            align_face(p, finder.find_face(p, which).landmarks, size=drawing_size, rotate=False)
-            for p in to_photos(photo, "photo")
-        ]
-        landmarks = torch.stack([torch.as_tensor(a.landmarks) for a in aligned]).float()
-        drawings = [draw_landmarks(a.landmarks, drawing_size) for a in aligned]
-        return io.NodeOutput(landmarks, to_image(drawings), to_image([a.image for a in aligned]))
+        finder, which, aligned = landmarker(), choice(face, face_number), []
+        photos = to_photos(photo, "photo")
+        for picture in photos:
+            try:
+                found = finder.find_face(picture, which)
+            except NoFaceError:
+                if missing == MISSING[0]:
+                    raise
+                aligned.append(None)
+            else:
+                aligned.append(align_face(picture, found.landmarks, size=drawing_size, rotate=False))
+        landmarks, filled = fill_missing([a and a.landmarks for a in aligned])
+        drawings = [draw_landmarks(points, drawing_size) for points in landmarks]
+        crops = [to_square(p, drawing_size) if a is None else a.image for p, a in zip(photos, aligned, strict=True)]
+        return io.NodeOutput(torch.from_numpy(landmarks), to_image(drawings), to_image(crops), filled)

@@ -72,6 +72,7 @@ class FaceCrafterEditLandmarks(io.ComfyNode):
                 io.Image.Input("photo", optional=True, tooltip="FACES of Extract Landmarks: shown behind the points in the editor, nothing else."),
             ],
             outputs=landmark_outputs(),
+            is_output_node=True,  # so that Run shows the face in the editor even if nothing is connected, or all is cached
         )
 
     @classmethod

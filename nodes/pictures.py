@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -53,6 +54,13 @@ def to_image(photos: Sequence[np.ndarray], size: int | None = None) -> Tensor:
     if size is not None:
         photos = [np.asarray(Image.fromarray(p).resize((size, size), Image.Resampling.LANCZOS)) for p in photos]
     return torch.from_numpy(np.stack(photos).astype(np.float32) / 255)
+
+
+def to_square(photo: np.ndarray, size: int) -> np.ndarray:
+    """A whole photo inside a black square."""
+    from PIL import Image, ImageOps
+
+    return np.asarray(ImageOps.pad(Image.fromarray(photo), (size, size)))
 
 
 def sample_names() -> list[str]:
@@ -109,3 +117,28 @@ def emotion_chart(vector: np.ndarray, size: int = 256) -> np.ndarray:
         draw.rectangle((a, bottom - room * float(share), b, bottom), fill=(110, 170, 255))
         draw.text(((a + b) / 2, bottom + side * 0.045), name[:4], font=font, fill=(200, 200, 208), anchor="ms")
     return np.asarray(picture.resize((size, size), Image.Resampling.LANCZOS))
+
+
+def captioned_grid(photos: Sequence[np.ndarray], captions: Sequence[Sequence[str]], columns: int = 0, size: int = 256) -> np.ndarray:
+    """Photos with lines of text below each -> one picture uint8 [H, W, 3].
+
+    Args:
+        columns: 0 makes it about square.
+        size: side of each photo in pixels.
+    """
+    from PIL import Image, ImageDraw, ImageFont
+
+    columns = columns or max(1, math.ceil(math.sqrt(len(photos))))
+    line, gap = size // 14, size // 32
+    below = max((len(text) for text in captions), default=0) * line + gap
+    rows = math.ceil(len(photos) / columns)
+    sheet = Image.new("RGB", (columns * (size + gap) + gap, rows * (size + below + gap) + gap), (24, 24, 28))
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(size=line * 0.85)
+    for i, (photo, text) in enumerate(zip(photos, captions, strict=True)):
+        x, y = gap + (i % columns) * (size + gap), gap + (i // columns) * (size + below + gap)
+        picture = Image.fromarray(photo)
+        picture.thumbnail((size, size), Image.Resampling.LANCZOS)
+        sheet.paste(picture, (x + (size - picture.width) // 2, y + (size - picture.height) // 2))
+        for k, words in enumerate(text):
+            draw.text((x, y + size + gap // 2 + k * line), words, font=font, fill=(214, 214, 222))
+    return np.asarray(sheet)

@@ -10,8 +10,8 @@ from ..facecrafter_core.diffusion.guidance import MODES, Guidance
 from ..facecrafter_core.errors import ModelError
 from .host.contexts import controls_of
 from .host.guidance import FaceCrafterGuider, apply_to_model
-from .host.run import SAMPLERS, SCHEDULERS, empty_latent, entries_in, sample, sigma_interval
-from .types import CATEGORY, Intervals
+from .host.run import CALLS, SAMPLERS, SCHEDULERS, empty_latent, entries_in, sample, sigma_interval
+from .types import CATEGORY, Intervals, Weights
 
 DEFAULTS = Guidance()
 
@@ -47,8 +47,20 @@ def intervals_input() -> io.Input:
     )
 
 
+def weights_input() -> io.Input:
+    return Weights.Input(
+        "weights", optional=True, tooltip="From Schedule: weights that change from picture to picture; they replace the numbers above."
+    )
+
+
 def guidance_of(
-    model: Any, identity_weight: float, landmark_weight: float, emotion_weight: float, mode: str, intervals: Any = None
+    model: Any,
+    identity_weight: float,
+    landmark_weight: float,
+    emotion_weight: float,
+    mode: str,
+    intervals: Any = None,
+    weights: Any = None,
 ) -> Guidance:
     """The inputs -> Guidance, with intervals in the MODEL's noise levels."""
     names = ("identity_interval", "landmark_interval", "emotion_interval")
@@ -57,7 +69,9 @@ def guidance_of(
         if intervals
         else {}
     )
-    return Guidance(identity_weight, landmark_weight, emotion_weight, mode, **limits)
+    numbers = (identity_weight, landmark_weight, emotion_weight)
+    numbers = [number if track is None else track for number, track in zip(numbers, weights or (None,) * 3, strict=True)]
+    return Guidance(*numbers, mode, **limits)
 
 
 def conditioning_inputs() -> list[io.Input]:
@@ -68,6 +82,15 @@ def conditioning_inputs() -> list[io.Input]:
         ),
         io.Conditioning.Input("negative", tooltip="From FaceCrafter Conditioning."),
     ]
+
+
+def sampler_input() -> io.Input:
+    """The names of the samplers. How often each calls the network goes to the browser with it, for the count on the node."""
+    sampler = io.Combo.Input(
+        "sampler_name", options=SAMPLERS, default="ddpm", tooltip="The paper samples with DDPM."
+    )
+    sampler.extra_dict = {"calls": CALLS}
+    return sampler
 
 
 class FaceCrafterSampler(io.ComfyNode):
@@ -90,9 +113,7 @@ class FaceCrafterSampler(io.ComfyNode):
                     tooltip="The same seed gives the same picture.",
                 ),
                 io.Int.Input("steps", default=20, min=1, max=1000, tooltip="Sampling steps."),
-                io.Combo.Input(
-                    "sampler_name", options=SAMPLERS, default="ddpm", tooltip="The paper samples with DDPM."
-                ),
+                sampler_input(),
                 io.Combo.Input(
                     "scheduler",
                     options=SCHEDULERS,
@@ -120,6 +141,7 @@ class FaceCrafterSampler(io.ComfyNode):
                     tooltip="What to start from. Open: an empty latent of the base's own size, one picture for each entry of the conditions.",
                 ),
                 intervals_input(),
+                weights_input(),
             ],
             outputs=[io.Latent.Output(id="samples", display_name="LATENT", tooltip="Decode it with the base's VAE.")],
         )
@@ -142,8 +164,9 @@ class FaceCrafterSampler(io.ComfyNode):
         same_noise: bool,
         latent: Any = None,
         intervals: Any = None,
+        weights: Any = None,
     ) -> io.NodeOutput:
-        guidance = guidance_of(model, identity_weight, landmark_weight, emotion_weight, mode, intervals)
+        guidance = guidance_of(model, identity_weight, landmark_weight, emotion_weight, mode, intervals, weights)
         guider = FaceCrafterGuider(model, positive, negative, guidance)
         if latent is None:
             latent = empty_latent(family_of(positive), entries_in(positive), same_noise)
@@ -170,15 +193,13 @@ class FaceCrafterGuiderNode(io.ComfyNode):
             display_name="FaceCrafter Guider",
             category=CATEGORY,
             description="The paper's guidance (Eq. 6) as a GUIDER, for SamplerCustomAdvanced.",
-            inputs=[*conditioning_inputs(), *weight_inputs(), intervals_input()],
+            inputs=[*conditioning_inputs(), *weight_inputs(), intervals_input(), weights_input()],
             outputs=[io.Guider.Output(id="guider", display_name="GUIDER", tooltip="For SamplerCustomAdvanced.")],
         )
 
     @classmethod
-    def execute(cls, model: Any, positive: Any, negative: Any, intervals: Any = None, **weights: Any) -> io.NodeOutput:
-        return io.NodeOutput(
-            FaceCrafterGuider(model, positive, negative, guidance_of(model, **weights, intervals=intervals))
-        )
+    def execute(cls, model: Any, positive: Any, negative: Any, **guidance: Any) -> io.NodeOutput:
+        return io.NodeOutput(FaceCrafterGuider(model, positive, negative, guidance_of(model, **guidance)))
 
 
 class FaceCrafterApply(io.ComfyNode):
@@ -194,6 +215,7 @@ class FaceCrafterApply(io.ComfyNode):
                 io.Model.Input("model", tooltip="The base's MODEL, maybe with LoRAs and other patches."),
                 *weight_inputs(),
                 intervals_input(),
+                weights_input(),
             ],
             outputs=[
                 io.Model.Output(id="patched", display_name="MODEL", tooltip="For any sampler; its cfg changes nothing.")
@@ -201,8 +223,8 @@ class FaceCrafterApply(io.ComfyNode):
         )
 
     @classmethod
-    def execute(cls, model: Any, intervals: Any = None, **weights: Any) -> io.NodeOutput:
-        return io.NodeOutput(apply_to_model(model, guidance_of(model, **weights, intervals=intervals)))
+    def execute(cls, model: Any, **guidance: Any) -> io.NodeOutput:
+        return io.NodeOutput(apply_to_model(model, guidance_of(model, **guidance)))
 
 
 class FaceCrafterGuidanceIntervals(io.ComfyNode):

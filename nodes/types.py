@@ -4,6 +4,7 @@ FACECRAFTER     host.adapter.FaceCrafter: an adapter and the text encoder of its
 FC_IDENTITY     float tensor [N, D]: unit vectors
 FC_LANDMARKS    float tensor [N, 478, 3] in units of the target picture (0..1)
 FC_EMOTION      float tensor [N, 10]: valence, arousal, eight class probabilities
+FC_WEIGHTS      three of Eq. 6's weights, identity, landmarks, emotion: each a tuple with one number a picture, or None
 FC_CROP         crops.Crops: pictures, and the faces cut out of them
 FC_INTERVALS    three (start, end) in shares of the sampling run: identity, landmarks, emotion
 """
@@ -18,5 +19,6 @@ Crafter = io.Custom("FACECRAFTER")
 Identity = io.Custom("FC_IDENTITY")
 Landmarks = io.Custom("FC_LANDMARKS")
 EmotionVectors = io.Custom("FC_EMOTION")
+Weights = io.Custom("FC_WEIGHTS")
 Intervals = io.Custom("FC_INTERVALS")
 FaceCrops = io.Custom("FC_CROP")

@@ -9,7 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from functools import lru_cache
+from typing import Any, TypeVar
 
 from ..errors import ModelError
 
@@ -19,6 +20,8 @@ ROWS: tuple[str, ...] = ("none", "id", "id+lmk", "id+lmk+emo", "id+emo")
 MODES: tuple[str, ...] = ("paper", "joint")
 Interval = tuple[float, float]
 ALWAYS: Interval = (0.0, math.inf)
+Weight = float | tuple[float, ...]
+"""One number for all pictures, or one a picture; picture i of a batch takes entry i modulo their number."""
 Prediction = TypeVar("Prediction")
 
 
@@ -35,16 +38,16 @@ class Guidance:
     """Guidance weights (Sec. 4.1 gives the defaults) and their options.
 
     Attributes:
-        identity, landmark, emotion: w_ID, w_LMK and w_EMO of Eq. 6.
+        identity, landmark, emotion: w_ID, w_LMK and w_EMO of Eq. 6, one for all pictures or a tuple with one a picture.
         mode: "paper" is Eq. 6, with landmarks and emotion in rows of their own. "joint" evaluates one row with both instead,
             weighted by the mean of w_LMK and w_EMO: one row fewer a step, and the two conditions see each other.
         identity_interval, landmark_interval, emotion_interval: (low, high) in sigma (sqrt((1 - a) / a), where a is the
             scheduler's cumulative alpha) between which a weight acts. Outside, the identity weight is 1 (no guidance) and the others 0.
     """
 
-    identity: float = 2.5
-    landmark: float = 2.0
-    emotion: float = 2.0
+    identity: Weight = 2.5
+    landmark: Weight = 2.0
+    emotion: Weight = 2.0
     mode: str = "paper"
     identity_interval: Interval = ALWAYS
     landmark_interval: Interval = ALWAYS
@@ -54,18 +57,29 @@ class Guidance:
         if self.mode not in MODES:
             raise ModelError(f"Expected a guidance mode out of {MODES}, found {self.mode!r}.")
         for name in ("identity", "landmark", "emotion"):
-            weight = getattr(self, name)
-            if not math.isfinite(weight):
-                raise ValueError(f"The {name} guidance weight must be a finite number, found {weight}.")
+            weights = each(getattr(self, name))
+            if not weights or not all(math.isfinite(w) for w in weights):
+                raise ValueError(f"The {name} guidance weight must be a finite number, found {getattr(self, name)}.")
             low, high = getattr(self, f"{name}_interval")
             if math.isnan(low) or math.isnan(high) or low > high:
                 raise ValueError(f"The {name} interval must be (low, high) with low <= high, found ({low}, {high}).")
 
 
+    @property
+    def pictures(self) -> int:
+        """For how many pictures there are weights of their own; 0 when all pictures share them."""
+        weights = (self.identity, self.landmark, self.emotion)
+        return max((len(w) for w in weights if isinstance(w, tuple)), default=0)
+
+
+def each(weight: Weight) -> tuple[float, ...]:
+    return weight if isinstance(weight, tuple) else (weight,)
+
+
 def guidance_coefficients(
     guidance: Guidance, sigma: float, has_landmarks: bool = True, has_emotion: bool = True
-) -> dict[str, float]:
-    """Eq. 6 at one noise level: the coefficient of each row that is needed, in the order of ROWS. They sum to 1.
+) -> dict[str, Weight]:
+    """Eq. 6 at one noise level: the coefficient of each row that any picture needs, in the order of ROWS. They sum to 1 for each picture.
 
     Args:
         sigma: the step's noise level, sqrt((1 - a) / a).
@@ -79,10 +93,18 @@ def guidance_coefficients(
     w_id = guidance.identity if within["identity"] else 1.0
     w_lmk = guidance.landmark if within["landmark"] and has_landmarks else 0.0
     w_emo = guidance.emotion if within["emotion"] and has_emotion else 0.0
+    if not guidance.pictures:
+        return {row: c for row, c in _table(w_id, w_lmk, w_emo, guidance.mode).items() if c != 0.0}
+    tables = [_table(*(each(w)[i % len(each(w))] for w in (w_id, w_lmk, w_emo)), guidance.mode) for i in range(guidance.pictures)]
+    rows = {row: tuple(table[row] for table in tables) for row in ROWS}
+    return {row: coefficients for row, coefficients in rows.items() if any(coefficients)}
 
+
+def _table(w_id: float, w_lmk: float, w_emo: float, mode: str) -> dict[str, float]:
+    """The coefficients of all rows."""
     table = dict.fromkeys(ROWS, 0.0)
     table["none"] = 1.0 - w_id
-    if guidance.mode == "joint" and w_lmk and w_emo:
+    if mode == "joint" and w_lmk and w_emo:
         w_both = (w_lmk + w_emo) / 2
         table["id"] = w_id - w_both
         table["id+lmk+emo"] = w_both
@@ -90,18 +112,30 @@ def guidance_coefficients(
         table["id"] = w_id - w_lmk - w_emo
         table["id+lmk"] = w_lmk
         table["id+emo"] = w_emo
-    return {row: coefficient for row, coefficient in table.items() if coefficient != 0.0}
+    return table
 
 
-def combine(predictions: Mapping[str, Prediction], coefficients: Mapping[str, float]) -> Prediction:
+def combine(predictions: Mapping[str, Prediction], coefficients: Mapping[str, Weight]) -> Prediction:
     """The guided prediction (Eq. 6): the sum of coefficient x prediction over rows.
 
     Predictions may be of noise, of v or of the clean latent: the coefficients sum to 1, so the combination is the same.
     """
     guided = None
     for row, coefficient in coefficients.items():
-        term = predictions[row] * coefficient
+        prediction = predictions[row]
+        if isinstance(coefficient, tuple):
+            coefficient = _as_tensor(coefficient, tuple(prediction.shape), prediction.device, prediction.dtype)
+        term = prediction * coefficient
         guided = term if guided is None else guided + term
     if guided is None:
         raise ValueError("Expected at least one guidance row with a coefficient other than 0, found none.")
     return guided
+
+
+@lru_cache(maxsize=64)
+def _as_tensor(coefficients: tuple[float, ...], shape: tuple[int, ...], device: Any, dtype: Any) -> Any:
+    """[B, 1, ...], on the device once a run and not once a step."""
+    import torch
+
+    batch = [coefficients[i % len(coefficients)] for i in range(shape[0])]
+    return torch.tensor(batch, device=device, dtype=dtype).view(-1, *[1] * (len(shape) - 1))

@@ -120,6 +120,8 @@ class FaceCrafterPipeline(DiffusionPipeline):
             raise ModelError(f"Steps and count must be at least 1, found steps={steps} and count={count}.")
         identity, landmarks, emotion = self._conditions(identity, landmarks, emotion, count)
         batch = len(identity)
+        if guidance.pictures not in (0, 1, batch):
+            raise ModelError(f"Expected guidance weights for 1 or {batch} pictures, found {guidance.pictures}.")
         if not alpha_landmark:
             landmarks = None
         if not alpha_emotion:

@@ -14,6 +14,8 @@ import numpy as np
 
 from ..errors import LandmarkError
 from .align import face_square
+from .blendshapes import EMOTION_ACTIONS
+from .emotion import EMOTIONS, Emotion
 from .face_model import GROUPS, MOVE_GROUPS, Frame, face_model
 from .landmarker import Pose, pose_of_rotation, rotation_of_pose
 from .landmarks import COUNT
@@ -57,6 +59,15 @@ def express(landmarks: np.ndarray, weights: Mapping[str, float]) -> np.ndarray:
     model = face_model()
     frame = model.frame(points)
     return (points + frame.scale * model.displacement(actions_of(weights)) @ frame.rotation.T).astype(np.float32)
+
+
+def express_emotion(landmarks: np.ndarray, emotion: Emotion) -> np.ndarray:
+    """Adds the facial actions of an emotion (blendshapes.EMOTION_ACTIONS), mixed by its class probabilities."""
+    weights: dict[str, float] = {}
+    for name, share in zip(EMOTIONS, emotion.distribution, strict=True):
+        for action, weight in EMOTION_ACTIONS.get(name, {}).items():
+            weights[action] = weights.get(action, 0.0) + share * weight
+    return express(landmarks, weights)
 
 
 def move(landmarks: np.ndarray, moves: Mapping[str, tuple[float, float]]) -> np.ndarray:

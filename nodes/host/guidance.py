@@ -10,7 +10,7 @@ import comfy.model_patcher
 import comfy.samplers
 from torch import Tensor
 
-from ...facecrafter_core.diffusion.guidance import ALWAYS, ROWS, Guidance, combine, guidance_coefficients
+from ...facecrafter_core.diffusion.guidance import ALWAYS, ROWS, Guidance, Weight, combine, each, guidance_coefficients
 from ...facecrafter_core.errors import ModelError
 from .attention import install
 from .contexts import as_row, controls_of
@@ -23,7 +23,7 @@ def has_controls(positive: list[dict[str, Any]] | None) -> bool:
     return any(controls_of(entry) is not None for entry in positive or [])
 
 
-def step_coefficients(guidance: Guidance, positive: list[dict[str, Any]], sigma: Tensor) -> dict[str, float]:
+def step_coefficients(guidance: Guidance, positive: list[dict[str, Any]], sigma: Tensor) -> dict[str, Weight]:
     """The table of Eq. 6 for one step. Sigma is read back from its device only where an interval depends on it."""
     controls = [c for c in map(controls_of, positive) if c is not None]
     intervals = (guidance.identity_interval, guidance.landmark_interval, guidance.emotion_interval)
@@ -56,12 +56,15 @@ def predict_rows(
     return dict(zip(order, out, strict=True))
 
 
-def as_cfg(predictions: Mapping[str, Tensor], coefficients: Mapping[str, float]) -> tuple[Tensor, Tensor, float]:
+def as_cfg(predictions: Mapping[str, Tensor], coefficients: Mapping[str, Weight]) -> tuple[Tensor, Tensor, float]:
     """Eq. 6 written as classifier-free guidance: (cond, uncond, w) with uncond + w (cond - uncond) equal to its sum.
 
     With w the sum of the coefficients of all rows but "none", cond is their weighted mean. With identity alone, that is the row
-    "id" itself and w is w_ID, bit for bit.
+    "id" itself and w is w_ID, bit for bit. Where pictures have weights of their own there is no such w: both are the sum itself.
     """
+    if any(isinstance(c, tuple) for c in coefficients.values()):
+        guided = combine(predictions, coefficients)
+        return guided, guided, 1.0
     conditional = {row: c for row, c in coefficients.items() if row != "none"}
     weight = sum(conditional.values())
     if not conditional or weight == 0.0:
@@ -102,7 +105,7 @@ class FaceCrafterGuider(comfy.samplers.CFGGuider):
         super().__init__(install(model))
         self.guidance = guidance
         self.inner_set_conds({"positive": positive, "negative": negative})
-        self.set_cfg(guidance.identity)
+        self.set_cfg(max(each(guidance.identity)))
         if not has_controls(self.original_conds["positive"]):
             raise ModelError(
                 "The positive conditioning carries no FaceCrafter identity: expected the output of FaceCrafter Conditioning."

@@ -3,22 +3,40 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import comfy.model_management
 import comfy.sample
 import comfy.samplers
 import comfy.utils
+import folder_paths
 import latent_preview
 import torch
 
 from ...facecrafter_core.diffusion.families import Family
-from ...facecrafter_core.errors import ModelError
-from .contexts import Controls, controls_of
+from ...facecrafter_core.diffusion.guidance import Guidance
+from ...facecrafter_core.errors import ModelError, OutputError
+from .adapter import FaceCrafter
+from .contexts import Controls, controls_of, make_conditioning
 from .guidance import FaceCrafterGuider
+
+if TYPE_CHECKING:
+    from ...facecrafter_core.plan import Portrait
 
 SAMPLERS: list[str] = comfy.samplers.KSampler.SAMPLERS
 SCHEDULERS: list[str] = comfy.samplers.KSampler.SCHEDULERS
+
+CALLS: dict[str, tuple[int, int] | None] = {
+    **dict.fromkeys(("heun", "dpm_2", "dpm_2_ancestral", "dpmpp_sde", "dpmpp_sde_gpu", "seeds_2", "sa_solver_pece"), (2, -1)),
+    **dict.fromkeys(("dpmpp_2s_ancestral", "dpmpp_2s_ancestral_cfg_pp", "exp_heun_2_x0", "exp_heun_2_x0_sde"), (2, -1)),
+    "heunpp2": (3, -3),
+    "seeds_3": (3, -2),
+    "dpm_adaptive": None,
+}
+"""Calls of the network in a run: (a, b) is a x steps + b, and at least one. Samplers that are not listed call it once a step;
+None: known only when the run is over."""
 
 
 def empty_latent(family: Family, count: int, same_noise: bool) -> dict[str, Any]:
@@ -64,20 +82,28 @@ def check_latent(samples: torch.Tensor) -> None:
 def sample(
     guider: FaceCrafterGuider,
     latent: dict[str, Any],
-    seed: int,
+    seed: int | Sequence[int],
     steps: int,
     sampler: str,
     scheduler: str,
     denoise: float,
 ) -> dict[str, Any]:
-    """Samples as ComfyUI's KSampler does, with its noise, sigmas, previews, masks and interrupts, and the guider's guidance."""
+    """Samples as ComfyUI's KSampler does, with its noise, sigmas, previews, masks and interrupts, and the guider's guidance.
+
+    Args:
+        seed: of the batch, or one a picture (noise that a sampler adds on its way follows the first).
+    """
     for name, value, known in (("sampler", sampler, SAMPLERS), ("scheduler", scheduler, SCHEDULERS)):
         if value not in known:  # ComfyUI lets every value through where a prompt comes over its API
             raise ModelError(f"Expected a {name} that this ComfyUI knows, such as {known[0]}, found {value!r}.")
     model = guider.model_patcher
     samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
     check_latent(samples)
-    noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
+    if isinstance(seed, int):
+        noise = comfy.sample.prepare_noise(samples, seed, latent.get("batch_index"))
+    else:
+        noise = torch.cat([comfy.sample.prepare_noise(one[None], s) for one, s in zip(samples, seed, strict=True)])
+        seed = seed[0]
     plan = comfy.samplers.KSampler(
         model,
         steps=steps,
@@ -98,3 +124,48 @@ def sample(
         seed=seed,
     )
     return {**latent, "samples": out.to(comfy.model_management.intermediate_device())}
+
+
+def portraits(
+    crafter: FaceCrafter,
+    model: Any,
+    vae: Any,
+    identities: torch.Tensor,
+    wanted: Sequence[Portrait],
+    seeds: Sequence[int],
+    guidance: Guidance,
+    steps: int,
+    sampler: str,
+    scheduler: str,
+) -> torch.Tensor:
+    """One batch of portraits, each with its own identity [N, D], pose, emotion and seed -> IMAGE [N, H, W, 3]."""
+    landmarks = torch.stack([torch.from_numpy(portrait.landmarks) for portrait in wanted])
+    emotions = torch.stack([torch.from_numpy(portrait.emotion.vector) for portrait in wanted])
+    positive, negative = make_conditioning(crafter, identities, landmarks, emotions, 1.0, 1.0)
+    guider = FaceCrafterGuider(model, positive, negative, guidance)
+    latent = empty_latent(crafter.family, len(wanted), same_noise=False)
+    return vae.decode(sample(guider, latent, seeds, steps, sampler, scheduler, 1.0)["samples"]).float()
+
+
+def progress(total: int) -> Callable[[int], None]:
+    """A node's progress bar: call it with what is done; raises ComfyUI's interrupt."""
+    bar = comfy.utils.ProgressBar(total)
+
+    def update(done: int) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        bar.update_absolute(done)
+
+    return update
+
+
+def output_folder(name: str) -> Path:
+    """A folder under ComfyUI's output folder.
+
+    Raises:
+        OutputError: it lies outside, or has no name.
+    """
+    root = Path(folder_paths.get_output_directory()).resolve()
+    place = (root / name.strip()).resolve()
+    if not name.strip() or root not in place.parents:
+        raise OutputError(f"Expected the name of a folder under ComfyUI's output folder, found {name!r}.")
+    return place

@@ -98,3 +98,25 @@ def test_wrong_guidance_is_refused(arguments: dict, sentence: str):
 def test_nothing_to_combine_is_refused():
     with pytest.raises(ValueError, match="at least one guidance row"):
         combine({}, {})
+
+
+def test_pictures_may_have_weights_of_their_own():
+    table = guidance_coefficients(Guidance(2.5, (2.0, 0.0, 1.0), 0.0), 1.0)
+    assert table == {"none": (-1.5,) * 3, "id": (0.5, 2.5, 1.5), "id+lmk": (2.0, 0.0, 1.0)}
+    e = {row: torch.randn(3, 4, 2, 2) for row in ROWS}
+    together = combine(e, table)
+    for i, w in enumerate((2.0, 0.0, 1.0)):
+        alone = combine({row: p[i] for row, p in e.items()}, guidance_coefficients(Guidance(2.5, w, 0.0), 1.0))
+        torch.testing.assert_close(together[i], alone)
+
+
+def test_fewer_weights_than_pictures_are_repeated():
+    e = {"id": torch.ones(4, 1, 1, 1), "id+lmk": torch.full((4, 1, 1, 1), 2.0)}
+    guided = combine(e, guidance_coefficients(Guidance(1.0, (0.0, 1.0), 0.0), 1.0))
+    assert guided.flatten().tolist() == [1, 2, 1, 2]
+
+
+def test_weights_that_are_no_numbers_are_refused():
+    for weight in ((), (1.0, math.nan)):
+        with pytest.raises(ValueError, match="landmark guidance weight must be a finite number"):
+            Guidance(2.5, weight)

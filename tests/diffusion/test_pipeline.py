@@ -77,6 +77,14 @@ def test_an_interval_drops_rows_step_by_step(pipe, identity, landmarks, monkeypa
     assert seen == [4, 4, 4, 3], "only the last of the four steps (sigma 14.6, 4.1, 1.6, 0.7) is below the interval"
 
 
+def test_weights_of_their_own_equal_one_run_a_picture(pipe, identity, landmarks):
+    together = latents(pipe, identity, landmarks, count=2, guidance=Guidance(2.5, (2.0, 0.5), 2.0))
+    for i, w in enumerate((2.0, 0.5)):
+        torch.testing.assert_close(together[i : i + 1], latents(pipe, identity, landmarks, seed=i, guidance=Guidance(2.5, w, 2.0)), atol=1e-4, rtol=1e-3)
+    with pytest.raises(ModelError, match="weights for 1 or 2 pictures, found 3"):
+        latents(pipe, identity, count=2, guidance=Guidance((1.0, 2.0, 3.0)))
+
+
 def test_static_keys_and_values_are_projected_once_a_run(pipe, identity, landmarks, monkeypatch):
     calls = []
     layer = pipe.adapter.landmark_branch.to_k[0]

@@ -25,7 +25,10 @@ def to_prompt(workflow: dict[str, Any], nodes: dict[str, Any]) -> dict[str, Any]
             for name, definition in nodes[node["type"]]["input"].get(group, {}).items():
                 kind, options = definition[0], definition[1] if len(definition) > 1 else {}
                 if isinstance(kind, list) or kind in WIDGETS:
-                    inputs[name] = next(values, options.get("default"))  # saved before there was this widget
+                    value = next(values, None)
+                    if value is None and group == "required":
+                        raise ValueError(f"{node['type']} has no value for {name}")
+                    inputs[name] = options.get("default") if value is None else value  # a widget that is newer than the workflow
                     if options.get("control_after_generate"):
                         next(values)
         assert next(values, None) is None, f"{node['type']} has more widget values than widgets"

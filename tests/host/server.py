@@ -25,11 +25,15 @@ class Server:
         host: which ComfyUI.
         folder: its base directory.
         pack: whether FaceCrafter is linked into custom_nodes.
+        arguments: more for ComfyUI's command line.
         others: folders of other packs that are linked too.
     """
 
-    def __init__(self, host: Host, folder: Path, pack: bool = True, others: Sequence[Path] = ()) -> None:
-        self.host, self.folder, self.pack, self.others = host, folder, pack, others
+    def __init__(
+        self, host: Host, folder: Path, pack: bool = True, arguments: Sequence[str] = (), others: Sequence[Path] = ()
+    ) -> None:
+        self.host, self.folder, self.pack = host, folder, pack
+        self.arguments, self.others = arguments, others
         self.log = folder / "server.log"
 
     def __enter__(self) -> Server:
@@ -44,7 +48,7 @@ class Server:
             self.port = probe.getsockname()[1]
         command = [self.host.python, "main.py", "--cpu", "--listen", "127.0.0.1", "--port", str(self.port)]
         command += ["--base-directory", str(self.folder), "--database-url", "sqlite:///:memory:", "--disable-api-nodes"]
-        command += ["--preview-method", "latent2rgb"]
+        command += ["--preview-method", "latent2rgb", *self.arguments]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
                 command, cwd=self.host.path, env=self.host.environment(), stdout=log, stderr=log

@@ -18,12 +18,16 @@ WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
 STEPS = 4
 OURS = [
     "FaceCrafterApply",
+    "FaceCrafterBalancedSet",
+    "FaceCrafterBestOf",
+    "FaceCrafterBlend",
     "FaceCrafterConditioning",
     "FaceCrafterEditLandmarks",
     "FaceCrafterEmotion",
     "FaceCrafterEmotionFromImage",
     "FaceCrafterEmotionSweep",
     "FaceCrafterEncodeIdentity",
+    "FaceCrafterExpressionSheet",
     "FaceCrafterExtractLandmarks",
     "FaceCrafterFaceCrop",
     "FaceCrafterFaceMasks",
@@ -34,6 +38,9 @@ OURS = [
     "FaceCrafterRetargetLandmarks",
     "FaceCrafterSamplePortrait",
     "FaceCrafterSampler",
+    "FaceCrafterSchedule",
+    "FaceCrafterScore",
+    "FaceCrafterSmoothLandmarks",
     "FaceCrafterStripExpression",
 ]
 
@@ -237,3 +244,101 @@ def test_landmarks_are_edited_retargeted_and_stripped(server: Server, nodes: dic
     for bad, sentence in (({"expression": "grin 1"}, "no facial action 'grin'"), ({"moves": "mouth 1"}, "a name and 2 numbers")):
         with pytest.raises(PromptError, match=sentence):
             server.run(with_inputs(prompt, "FaceCrafterEditLandmarks", **bad))
+
+
+def test_pictures_are_scored_and_the_best_is_kept(server: Server, nodes: dict[str, Any]) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (512, 512), (90, 110, 90)).save(server.folder / "input" / "meadow.png")
+    prompt: dict[str, Any] = {"load": {"class_type": "FaceCrafterLoader", "inputs": {"adapter": nodes["FaceCrafterLoader"]["input"]["required"]["adapter"][1]["default"]}}}
+    for name in ("portrait_1.jpg", "portrait_2.jpg"):
+        prompt[name] = {"class_type": "FaceCrafterSamplePortrait", "inputs": {"portrait": name}}
+    prompt["meadow"] = {"class_type": "LoadImage", "inputs": {"image": "meadow.png"}}
+    prompt["two"] = {"class_type": "ImageBatch", "inputs": {"image1": ["meadow", 0], "image2": ["portrait_2.jpg", 0]}}
+    prompt["three"] = {"class_type": "ImageBatch", "inputs": {"image1": ["two", 0], "image2": ["portrait_1.jpg", 0]}}
+    held = {"face": "largest", "face_number": 0}
+    prompt["landmarks"] = {"class_type": "FaceCrafterExtractLandmarks", "inputs": {"photo": ["portrait_1.jpg", 0], "drawing_size": 128, **held}}
+    asked = {"facecrafter": ["load", 0], "pictures": ["three", 0], "photo": ["portrait_1.jpg", 0], "landmarks": ["landmarks", 0]}
+    weights = {f"{name}_weight": 1.0 for name in ("likeness", "pose", "expression", "emotion")}
+    prompt["best"] = {"class_type": "FaceCrafterBestOf", "inputs": {**asked, "keep": 1, **weights}}
+    prompt["score"] = {"class_type": "FaceCrafterScore", "inputs": asked}
+    prompt["see"] = {"class_type": "SaveImage", "inputs": {"images": ["best", 0], "filename_prefix": "best"}}
+    prompt["chart"] = {"class_type": "SaveImage", "inputs": {"images": ["score", 1], "filename_prefix": "chart"}}
+    prompt["text"] = {"class_type": "PreviewAny", "inputs": {"source": ["best", 1]}}
+    entry = server.run(prompt)
+    table = entry["outputs"]["text"]["text"][0]
+    assert "| 0 | no face" in table and "Kept: 2." in table and "No face in 1 of 3 pictures." in table
+    assert "| 2 | 100%" in table, "a photo is like itself"
+    [kept] = [p for p in server.images(entry) if p.size == (512, 512)]
+    assert np.abs(array(kept) - array(Image.open(ROOT / "demo/samples/portrait_1.jpg").convert("RGB"))).max() <= 2
+    with pytest.raises(PromptError, match="keep 1 to 3 of the 3 pictures, found 9"):
+        server.run(with_inputs(prompt, "FaceCrafterBestOf", keep=9))
+
+
+def test_a_schedule_gives_a_sequence_that_begins_at_once_and_moves(server: Server, nodes: dict[str, Any]) -> None:
+    prompt = prompt_of("portrait_from_photo", nodes, steps=6)
+    tracks = dict.fromkeys(("pitch", "roll", "jaw", "blink", "identity_weight", "emotion_weight"), "")
+    prompt["plan"] = {
+        "class_type": "FaceCrafterSchedule",
+        "inputs": {"frames": 4, "easing": "linear", "emotion": "0: sad, 3: happy", "drawing_size": 128, **tracks}
+        | {"yaw": "0: -20, 3: 20", "smile": "0: 0, 3: 0.5", "landmark_weight": "0: 2, 3: 1.5"},
+    }
+    prompt["steady"] = {"class_type": "FaceCrafterSmoothLandmarks", "inputs": {"landmarks": ["plan", 1], "frames": 0.5, "drawing_size": 64}}
+    prompt = with_inputs(prompt, "FaceCrafterConditioning", emotion=["plan", 0], landmarks=["steady", 0])
+    prompt = with_inputs(prompt, "FaceCrafterSampler", weights=["plan", 2], same_noise=True, sampler_name="dpmpp_2m")
+    pictures = [array(p) for p in server.images(server.run(prompt)) if p.size == (256, 256)]
+    assert len(pictures) == 4
+    change = [np.abs(a - b).mean() for a, b in zip(pictures, pictures[1:], strict=False)]
+    assert max(change) < 3 * min(change) and np.abs(pictures[0] - pictures[3]).mean() > 1.3 * max(change)
+    for bad, sentence in (({"yaw": "0 5"}, "Expected keyframes such as"), ({"emotion": "0: glad"}, "found 'glad'")):
+        with pytest.raises(PromptError, match=sentence):
+            server.run(with_inputs(prompt, "FaceCrafterSchedule", **bad))
+
+
+def test_a_video_with_a_gap_is_filled_only_when_asked(server: Server, nodes: dict[str, Any]) -> None:
+    from PIL import Image
+
+    Image.new("RGB", (512, 512), (120, 130, 140)).save(server.folder / "input" / "empty.png")
+    prompt: dict[str, Any] = {n: {"class_type": "FaceCrafterSamplePortrait", "inputs": {"portrait": n}} for n in ("portrait_1.jpg", "portrait_4.jpg")}
+    prompt["empty"] = {"class_type": "LoadImage", "inputs": {"image": "empty.png"}}
+    prompt["two"] = {"class_type": "ImageBatch", "inputs": {"image1": ["portrait_1.jpg", 0], "image2": ["empty", 0]}}
+    prompt["three"] = {"class_type": "ImageBatch", "inputs": {"image1": ["two", 0], "image2": ["portrait_4.jpg", 0]}}
+    choice = {"face": "largest", "face_number": 0, "drawing_size": 64, "missing": "fill the gap"}
+    prompt["extract"] = {"class_type": "FaceCrafterExtractLandmarks", "inputs": {"photo": ["three", 0], **choice}}
+    prompt["count"] = {"class_type": "PreviewAny", "inputs": {"source": ["extract", 3]}}
+    prompt["see"] = {"class_type": "SaveImage", "inputs": {"images": ["extract", 1], "filename_prefix": "filled"}}
+    entry = server.run(prompt)
+    assert entry["outputs"]["count"]["text"] == ["1"] and len(server.images(entry)) == 3
+    with pytest.raises(PromptError, match="No face was found"):
+        server.run(with_inputs(prompt, "FaceCrafterExtractLandmarks", missing="stop"))
+
+
+def test_sheets_and_sets_of_many_portraits(server: Server, nodes: dict[str, Any]) -> None:
+    prompt = prompt_of("portrait_from_photo", nodes, steps=2)
+    by_kind = {node["class_type"]: n for n, node in prompt.items()}
+    load, identity = by_kind["FaceCrafterLoader"], [by_kind["FaceCrafterEncodeIdentity"], 0]
+    held = {
+        "facecrafter": [load, 0], "model": [load, 1], "vae": [load, 3], "emotions": "neutral, happy", "poses": "-20, 20", "seed": 3, "steps": 2,
+        "sampler_name": "dpmpp_2m", "scheduler": "sgm_uniform", "identity_weight": 2.5, "landmark_weight": 2.0, "emotion_weight": 2.0, "mode": "paper",
+    }  # fmt: skip
+    many = {name: node for name, node in prompt.items() if node["class_type"] not in ("SaveImage", "PreviewImage")}
+    for size in (1, 3):
+        many[f"sheet{size}"] = {"class_type": "FaceCrafterExpressionSheet", "inputs": {**held, "identity": identity, "batch_size": size}}
+        many[f"see{size}"] = {"class_type": "SaveImage", "inputs": {"images": [f"sheet{size}", 1], "filename_prefix": f"sheet{size}"}}
+    many["grid"] = {"class_type": "SaveImage", "inputs": {"images": ["sheet3", 0], "filename_prefix": "grid"}}
+    many["set"] = {
+        "class_type": "FaceCrafterBalancedSet",
+        "inputs": {**held, "identities": identity, "each": 1, "folder": "faces/one", "batch_size": 3},
+    }
+    entry = server.run(many)
+    pictures = [array(p) for p in server.images(entry) if p.size == (256, 256)]
+    assert len(pictures) == 8
+    for alone, together in zip(pictures[:4], pictures[4:], strict=True):
+        assert np.abs(alone - together).max() <= 3, "the batch size changes a picture"
+    folder = server.folder / "output/faces/one"
+    assert len((folder / "manifest.csv").read_text().splitlines()) == 5 and len(list(folder.rglob("*.png"))) == 4
+    for bad, sentence in (({"folder": "../outside"}, "under ComfyUI's output folder"), ({"seed": 9}, "pictures of another plan")):
+        with pytest.raises(PromptError, match=sentence):
+            server.run(with_inputs(many, "FaceCrafterBalancedSet", **bad))
+    with pytest.raises(PromptError, match="Expected poses as yaw"):
+        server.run(with_inputs(many, "FaceCrafterExpressionSheet", poses="left"))

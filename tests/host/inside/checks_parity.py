@@ -107,3 +107,10 @@ def check_the_autoencoder_is_that_of_diffusers():
     pictures = torch.rand(1, 64, 64, 3, generator=torch.Generator().manual_seed(0))
     encoded = pipeline().vae.encode(pictures.movedim(-1, 1) * 2 - 1).latents
     assert (demo().vae.encode(pictures) - encoded).abs().max() <= TOLERANCE
+
+
+def check_weights_a_picture_are_those_of_diffusers():
+    here, there = predictions()
+    table = guidance_coefficients(Guidance(2.5, (2.0, 0.5), (0.0, 3.0)), 1.0)
+    cond, uncond, weight = host_guidance.as_cfg({row: here[row] for row in ROWS}, table)
+    assert (uncond + (cond - uncond) * weight - combine(there, table)).abs().max() <= 1e-3 and weight == 1.0

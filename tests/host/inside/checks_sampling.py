@@ -43,6 +43,16 @@ def check_intervals_leave_rows_out_of_steps():
     assert watched.passes[0].rows == 1
 
 
+def check_samplers_call_the_network_as_often_as_the_node_says():
+    for name in run.SAMPLERS:
+        watched = Watched(demo().model)
+        crafted(watched.model, *conditioning(), latent(), Guidance(1.0, 0.0, 0.0), steps=3, sampler=name, scheduler="sgm_uniform")
+        rule = run.CALLS.get(name, (1, 0))
+        if rule is not None:
+            assert len(watched.passes) == 3 * rule[0] + rule[1], (name, len(watched.passes))
+        assert watched.passes[0].rows == (2 if "cfg_pp" in name else 1), (name, watched.passes[0].rows)
+
+
 def check_tokens_are_projected_once_a_run():
     calls = Counter()
     project = ControlBranch.project
