@@ -132,12 +132,15 @@ def _listed(folder: Path, plan: Sequence[Portrait]) -> set[str]:
     """Paths in the folder's manifest.
 
     Raises:
-        OutputError: they are not this plan's.
+        OutputError: they are not this plan's, or cannot be read.
     """
-    if not (folder / MANIFEST).is_file():
-        return set()
-    with open(folder / MANIFEST, newline="", encoding="utf-8") as file:
-        rows = {row["path"]: row for row in csv.DictReader(file) if row.get("seed")}
+    try:
+        if not (folder / MANIFEST).is_file():
+            return set()
+        with open(folder / MANIFEST, newline="", encoding="utf-8") as file:
+            rows = {row["path"]: row for row in csv.DictReader(file) if row.get("seed")}
+    except OSError as error:
+        raise OutputError(f"Could not look into {folder.name[:80]}: {error.strerror or error}. Choose another folder.") from error
     wanted = {portrait.path: portrait.row() for portrait in plan}
     different = [path for path, row in rows.items() if path not in wanted or any(str(wanted[path][name]) != row.get(name) for name in COLUMNS)]
     if different:

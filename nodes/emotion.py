@@ -10,7 +10,7 @@ from ..facecrafter_core.faces.emotion import EMOTIONS, SPREAD, VALENCE_AROUSAL, 
 from .faces import choice, choice_inputs, landmarker
 from .host.adapter import DEMO_FOLDER
 from .pictures import emotion_chart, to_image, to_photos
-from .types import CATEGORY, EmotionVectors
+from .types import CATEGORY, EmotionVectors, needed
 
 SOURCES = ("preset", "valence and arousal", "classes")
 
@@ -127,6 +127,7 @@ class FaceCrafterEmotionSweep(io.ComfyNode):
 
     @classmethod
     def execute(cls, first: torch.Tensor, last: torch.Tensor, count: int) -> io.NodeOutput:
+        first, last = needed(first, "emotions"), needed(last, "emotions")
         a, b = Emotion.from_vector(first[0].numpy()), Emotion.from_vector(last[-1].numpy())
         return pack([a.blend(b, i / (count - 1)) for i in range(count)])
 

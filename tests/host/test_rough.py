@@ -22,8 +22,11 @@ GRAPHS = int(os.environ.get("FACECRAFTER_ROUGH", "20"))
 GROWTH = 400 * 2**20
 """How much larger the server may be at the end than after the first fifth of the graphs, in bytes."""
 
-LIMITS = {"steps": 2, "count": 4, "frames": 4, "drawing_size": 256, "width": 128, "height": 128, "batch_size": 2, "smallest": 64, "cell": 128}
+LIMITS = {"steps": 2, "count": 4, "frames": 4, "each": 1, "drawing_size": 256, "width": 128, "height": 128, "batch_size": 2, "smallest": 64, "keep": 2}
 """Largest value of inputs that decide how long a graph takes."""
+
+WORDED = {"emotions": ("neutral, happy", "sad", "nonsense", ""), "poses": ("0", "0, 20", "left", "")}
+"""Texts for inputs that decide how many pictures are made."""
 
 OTHERS = ("EmptyImage", "EmptyLatentImage", "SolidMask", "VAEDecode", "VAEEncode", "KSampler", "ImageBatch", "SetLatentNoiseMask", "SamplerCustomAdvanced",
           "ConditioningCombine", "ConditioningSetMask", "ImageScale", "LatentFromBatch", "RandomNoise", "KSamplerSelect", "BasicScheduler")  # fmt: skip
@@ -117,6 +120,8 @@ class RandomGraph:
     def _value(self, name: str, type_: Any, choices: list[Any] | None, options: dict[str, Any]) -> Any:
         if name in LIMITS:
             return self.random.randint(options.get("min", 1), max(options.get("min", 1), LIMITS[name]))
+        if name in WORDED:
+            return self.random.choice(WORDED[name])
         if self.random.random() > self.wild and options.get("default") is not None:
             return options["default"]
         if choices is not None:
@@ -124,7 +129,7 @@ class RandomGraph:
         if type_ == "BOOLEAN":
             return self.random.random() < 0.5
         if type_ == "STRING":
-            return self.random.choice((options.get("default", ""), *WORDS))
+            return self.random.choice((*[options.get("default", "")] * 20, *WORDS))
         low, high, default = options.get("min", 0), options.get("max", 8), options.get("default", 0)
         if type_ == "INT":
             return self.random.choice((default, low, self.random.randint(low, min(high, low + 8))))

@@ -10,7 +10,7 @@ import folder_paths
 import torch
 from facecrafter.facecrafter_core.control.adapter import new_adapter, save_adapter
 from facecrafter.facecrafter_core.errors import AdapterError, FaceCrafterError, ModelError, PhotoError
-from facecrafter.nodes import emotion, faces, loaders, sampling
+from facecrafter.nodes import emotion, faces, landmarks, loaders, sampling
 from facecrafter.nodes.host import adapter, contexts, guidance
 from facecrafter.nodes.pictures import sample_photos, to_image
 from world import conditioning, conditions, crafted, demo, latent, plain
@@ -221,3 +221,16 @@ def check_choices_that_are_none():
         refuses(FaceCrafterError, ["mode", "paper"], guidance.Guidance, mode=wrong)
         for name in ("sampler", "scheduler"):
             refuses(ModelError, [name, "knows"], crafted, demo().model, *conditioning(), latent(), **{name: wrong})
+
+
+def check_an_empty_output_of_the_node_before():
+    """Blend and Schedule give None where nothing of a kind was connected."""
+    refuses(FaceCrafterError, ["landmarks", "empty output"], landmarks.FaceCrafterStripExpression.execute, None, 1.0, 64)
+    refuses(FaceCrafterError, ["emotions", "empty output"], emotion.FaceCrafterEmotionSweep.execute, None, None, 3)
+    refuses(FaceCrafterError, ["landmarks", "empty output"], landmarks.FaceCrafterRetargetLandmarks.execute, None, None, 1.0, 64)
+
+
+def check_a_folder_name_that_no_disk_takes():
+    from facecrafter.facecrafter_core.plan import fill_set
+
+    refuses(FaceCrafterError, ["another folder"], lambda: list(fill_set(Path("a" * 500), [], None, 1)))
