@@ -57,8 +57,8 @@ class Graph:
         self.columns.setdefault(column, []).append(number)
         return number
 
-    def save(self, path: Path) -> None:
-        """Lays the graph out and writes what the editor saves."""
+    def arrange(self) -> None:
+        """Lays the graph out."""
         x = 0.0
         for column in sorted(self.columns):
             y, width = 0.0, 0.0
@@ -67,6 +67,10 @@ class Graph:
                 self.editor.js("app.graph.getNodeById(arguments[0]).pos = [arguments[1], arguments[2]]", number, x, y)
                 y, width = y + size[1] + GAP_Y + TITLE, max(width, size[0] if number != self.columns[0][0] else 0)
             x += width + GAP_X
+
+    def save(self, path: Path) -> None:
+        """Lays the graph out and writes what the editor saves."""
+        self.arrange()
         workflow = self.editor.workflow()
         shift = -next(n["size"][1] for n in workflow["nodes"] if n["type"] == "MarkdownNote") - GAP_Y - TITLE
         first = [n for n in workflow["nodes"] if n["id"] in self.columns[0]]

@@ -342,3 +342,26 @@ def test_sheets_and_sets_of_many_portraits(server: Server, nodes: dict[str, Any]
             server.run(with_inputs(many, "FaceCrafterBalancedSet", **bad))
     with pytest.raises(PromptError, match="Expected poses as yaw"):
         server.run(with_inputs(many, "FaceCrafterExpressionSheet", poses="left"))
+
+
+def test_blueprints_are_offered_where_comfyui_knows_them(server: Server) -> None:
+    try:
+        offered = server.get("/global_subgraphs")
+    except urllib.error.HTTPError:
+        pytest.skip(f"ComfyUI {server.host.version} knows no blueprints")
+    ours = {one["name"]: number for number, one in offered.items() if one["info"]["node_pack"] == "custom_nodes.facecrafter"}
+    assert set(ours) == {path.stem for path in (ROOT / "subgraphs").glob("*.json")} and len(ours) == 3
+    for number in ours.values():
+        data = json.loads(server.get(f"/global_subgraphs/{number}")["data"])
+        assert len(data["nodes"]) == 1 and data["nodes"][0]["type"] == data["definitions"]["subgraphs"][0]["id"]
+
+
+def test_saved_pictures_carry_the_workflow_and_nothing_else_of_ours(server: Server, nodes: dict[str, Any]) -> None:
+    prompt = with_inputs(prompt_of("copy_a_pose", nodes, steps=1), "SaveImage", filename_prefix="metadata")
+    entry = server.run(prompt)
+    with server.open("/view?filename=metadata_00001_.png&type=output") as answer:
+        from PIL import Image
+
+        carried = Image.open(answer).info
+    assert set(carried) <= {"prompt", "workflow"} and json.loads(carried["prompt"]) == prompt
+    assert entry["status"]["status_str"] == "success"
