@@ -12,6 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..batch import common_length
 from ..errors import LandmarkError
 from .align import face_square
 from .blendshapes import EMOTION_ACTIONS
@@ -109,9 +110,7 @@ def retarget_all(sources: np.ndarray, shapes: np.ndarray, strength: float = 1.0)
     Raises:
         LandmarkError: N and M differ and neither is 1.
     """
-    count = max(len(_faces(sources)), len(_faces(shapes)))
-    if {len(sources), len(shapes)} - {1, count}:
-        raise LandmarkError(f"Expected as many sources as shapes, or one of either, found {len(sources)} and {len(shapes)}.")
+    count = common_length(LandmarkError, sources=len(_faces(sources)), shapes=len(_faces(shapes)))
     return np.stack([retarget(sources[i % len(sources)], shapes[i % len(shapes)], strength) for i in range(count)])
 
 

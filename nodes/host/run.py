@@ -79,6 +79,18 @@ def check_latent(samples: torch.Tensor) -> None:
         raise ModelError("The latent holds numbers that are not finite (NaN or infinity). Encode or make it again.")
 
 
+def check_pairs(latent: dict[str, Any], positive: list[Any]) -> None:
+    """
+    Raises:
+        ModelError: several latents and several conditions, of numbers that do not go together.
+    """
+    pictures, conditions = len(latent["samples"]), entries_in(positive)
+    if pictures > 1 and conditions > 1 and pictures % conditions:
+        raise ModelError(
+            f"Expected a latent batch of 1, or of {conditions} or a multiple for {conditions} conditions, found {pictures}. Make the latent batch as long as the conditions."
+        )
+
+
 def sample(
     guider: FaceCrafterGuider,
     latent: dict[str, Any],

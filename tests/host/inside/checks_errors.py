@@ -234,3 +234,18 @@ def check_a_folder_name_that_no_disk_takes():
     from facecrafter.facecrafter_core.plan import fill_set
 
     refuses(FaceCrafterError, ["another folder"], lambda: list(fill_set(Path("a" * 500), [], None, 1)))
+
+
+def check_batches_that_do_not_pair():
+    identities, points, emotions = conditions(3)
+    for identity, face, mood in ((identities[:2], points, None), (identities, points[:2], None), (identities[:1], points[:2], emotions)):
+        refuses(ModelError, ["Expected 1 or 3 entries"], contexts.make_conditioning, demo().crafter, identity, face, mood, 1.0, 1.0)
+    refuses(
+        ModelError,
+        ["latent batch of 1", "found 2"],
+        sampling.FaceCrafterSampler.execute,
+        demo().model,
+        *conditioning(3),
+        *(0, 1, "euler", "normal", 1.0, 2.5, 2.0, 2.0, "paper", False),
+        latent(2),
+    )
