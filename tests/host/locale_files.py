@@ -1,6 +1,6 @@
 """Writes locales/: names and tooltips of the nodes in English from their schemas, and in other languages from locales/translations.csv.
 
-    python tests/host/locales.py            # writes; English texts without a translation are listed at the end
+    python tests/host/locale_files.py            # writes; English texts without a translation are listed at the end
 
 translations.csv has a row for each English text. Values that a person can choose are not translated: workflows hold them.
 """
