@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from comfy_api.latest import io, ui
 
-from ..facecrafter_core.errors import FaceChoiceError, ModelError
-from .host.adapter import DEMO_FOLDER, FaceCrafter
+from ..facecrafter_core.errors import FaceChoiceError
+from .host.adapter import DEMO_FOLDER, FaceCrafter, insightface_folder, torch_device
 from .pictures import sample_names, sample_path, to_image, to_photos, to_square
 from .types import CATEGORY, Crafter, Identity, Landmarks
 
@@ -30,13 +30,11 @@ def identity_encoder(family: str) -> Any:
     """The identity encoder of a family.
 
     Raises:
-        ModelError: there is none in this version.
+        ModelError, AssetError: its files or packages are missing.
     """
-    if family == "demo":
-        from ..facecrafter_core.faces.identity import DemoIdentityEncoder
+    from ..facecrafter_core.faces.identity import load_identity_encoder
 
-        return DemoIdentityEncoder(DEMO_FOLDER / "identity" / "model.safetensors")
-    raise ModelError(f"This version of FaceCrafter has no identity encoder for the {family} family; expected the demo.")
+    return load_identity_encoder(family, DEMO_FOLDER if family == "demo" else insightface_folder(), torch_device())
 
 
 def choice_inputs() -> list[io.Input]:
