@@ -15,7 +15,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 import zipfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,6 +50,10 @@ class _Refused(Exception):
     """A source is of no use; the reason goes on from its address. Another source may do."""
 
 
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes that are here and, where it is known, their number in the end; what it raises stops the download, to be gone on with."""
+
+
 @dataclass(frozen=True)
 class _Wanted:
     """What is fetched: an asset's own file, or the archive that holds it. Without a hash, halves are not put together."""
@@ -57,14 +61,18 @@ class _Wanted:
     name: str
     size: int | None
     sha256: str | None
+    progress: Progress | None = None
 
 
-def download(asset: Asset, target: Path, mirror: str | None = None, offline: Path | None = None) -> Path:
+def download(
+    asset: Asset, target: Path, mirror: str | None = None, offline: Path | None = None, progress: Progress | None = None
+) -> Path:
     """Puts an asset at `target`, whole and checked, or leaves `target` as it is.
 
     Args:
         mirror: address in place of https://huggingface.co; without it, HF_ENDPOINT's. Proxies are read from the environment.
         offline: a folder that holds the file or its zip, under any name where the hash is known; then nothing is fetched.
+        progress: beside the bar on the terminal.
 
     Raises:
         AssetError: it is not published, or no source gives it, or what they give is another file.
@@ -83,9 +91,9 @@ def download(asset: Asset, target: Path, mirror: str | None = None, offline: Pat
             if offline is not None:
                 _take(asset, Path(offline), part)
             elif asset.archive:
-                _fetch_and_unpack(asset, asset.archive, part, mirror)
+                _fetch_and_unpack(asset, asset.archive, part, mirror, progress)
             else:
-                _fetch(asset, _Wanted(target.name, asset.size, asset.sha256), part, mirror)
+                _fetch(asset, _Wanted(target.name, asset.size, asset.sha256, progress), part, mirror)
             os.replace(part, target)
     return target
 
@@ -110,14 +118,14 @@ def _take(asset: Asset, folder: Path, part: Path) -> None:
         raise AssetError(f"Expected {either} in {folder}, found no file with its content. Put it there, from {asset.urls[0]}.")
 
 
-def _fetch_and_unpack(asset: Asset, archive: Archive, part: Path, mirror: str | None) -> None:
+def _fetch_and_unpack(asset: Asset, archive: Archive, part: Path, mirror: str | None, progress: Progress | None) -> None:
     """From a zip that is here already, or else by way of one beside `part`."""
     zipped = _right(files_under(search_folders()), archive.size, archive.sha256, archive.file)
     if zipped is not None:
         _unpack(asset, archive, zipped, part)
         return
     zipped = part.with_name(f"{archive.file}.part")
-    _fetch(asset, _Wanted(archive.file, archive.size, archive.sha256), zipped, mirror)
+    _fetch(asset, _Wanted(archive.file, archive.size, archive.sha256, progress), zipped, mirror)
     try:
         _unpack(asset, archive, zipped, part)
     finally:
@@ -236,6 +244,8 @@ def _receive(url: str, wanted: _Wanted, file: BinaryIO, bar: tqdm) -> str | None
             while block := response.read1(_BLOCK):
                 _write(file, block)
                 bar.update(_length(file) - bar.n)
+                if wanted.progress:
+                    wanted.progress(_length(file), wanted.size)
                 if wanted.size and _length(file) > wanted.size:
                     file.truncate(0)
                     raise _Refused(f"gave more than the {wanted.size:,} bytes that were expected")

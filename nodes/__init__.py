@@ -9,6 +9,7 @@ from comfy_api.latest import ComfyExtension, io
 
 from .conditioning import FaceCrafterConditioning
 from .crops import FaceCrafterFaceCrop, FaceCrafterFaceMasks, FaceCrafterFacePaste
+from .downloads import FaceCrafterDownloadModels
 from .emotion import FaceCrafterEmotion, FaceCrafterEmotionFromImage, FaceCrafterEmotionSweep
 from .faces import FaceCrafterEncodeIdentity, FaceCrafterExtractLandmarks, FaceCrafterSamplePortrait
 from .host.adapter import register_folder
@@ -46,6 +47,7 @@ class FaceCrafterExtension(ComfyExtension):
             FaceCrafterSmoothLandmarks,
             FaceCrafterExpressionSheet,
             FaceCrafterBalancedSet,
+            FaceCrafterDownloadModels,
             FaceCrafterFaceCrop,
             FaceCrafterFacePaste,
             FaceCrafterFaceMasks,

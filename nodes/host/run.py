@@ -181,3 +181,19 @@ def output_folder(name: str) -> Path:
     if not name.strip() or root not in place.parents:
         raise OutputError(f"Expected the name of a folder under ComfyUI's output folder, found {name!r}.")
     return place
+
+
+def byte_progress() -> Callable[[int, int | None], None]:
+    """A node's progress bar for a download; raises ComfyUI's interrupt, after which the download can be gone on with."""
+    bar = comfy.utils.ProgressBar(1)
+
+    def update(done: int, total: int | None) -> None:
+        comfy.model_management.throw_exception_if_processing_interrupted()
+        if total:
+            bar.update_absolute(done, total)
+
+    return update
+
+
+def models_directory() -> Path:
+    return Path(folder_paths.models_dir)

@@ -22,6 +22,7 @@ OURS = [
     "FaceCrafterBestOf",
     "FaceCrafterBlend",
     "FaceCrafterConditioning",
+    "FaceCrafterDownloadModels",
     "FaceCrafterEditLandmarks",
     "FaceCrafterEmotion",
     "FaceCrafterEmotionFromImage",

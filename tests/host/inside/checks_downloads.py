@@ -1,0 +1,88 @@
+"""The download node: only when asked, with licences, progress and interrupts."""
+
+import hashlib
+import tempfile
+import threading
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import comfy.model_management
+from facecrafter.facecrafter_core import assets
+from facecrafter.facecrafter_core.errors import AssetError
+from facecrafter.nodes import downloads
+
+CONTENT = hashlib.sha256(b"facecrafter").digest() * 100_000
+
+
+class Handler(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:  # noqa: N802
+        start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
+        self.send_response(206 if start else 200)
+        if start:
+            self.send_header("Content-Range", f"bytes {start}-{len(CONTENT) - 1}/{len(CONTENT)}")
+        self.send_header("Content-Length", str(len(CONTENT) - start))
+        self.end_headers()
+        self.wfile.write(CONTENT[start:])
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+class World:
+    """A server with one file, an asset that names it, and an empty models folder."""
+
+    def __enter__(self) -> Path:
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        url = f"http://127.0.0.1:{self.server.server_port}/file.bin"
+        self.before, self.folder = assets.ASSETS["hsemotion"], tempfile.TemporaryDirectory()
+        digest = hashlib.sha256(CONTENT).hexdigest()
+        assets.ASSETS["hsemotion"] = replace(self.before, urls=(url,), size=len(CONTENT), sha256=digest, file="file.bin")
+        self.directory, self.folders = downloads.models_directory, list(assets._search_folders)
+        place = Path(self.folder.name)
+        downloads.models_directory = lambda: place
+        assets._search_folders[:] = [place]
+        return place
+
+    def __exit__(self, *_: object) -> None:
+        assets.ASSETS["hsemotion"], downloads.models_directory = self.before, self.directory
+        assets._search_folders[:] = self.folders
+        self.server.shutdown()
+        self.folder.cleanup()
+
+
+def check_nothing_is_downloaded_before_its_licence_is_accepted():
+    with World() as place:
+        try:
+            downloads.FaceCrafterDownloadModels.execute("hsemotion", False, "")
+        except AssetError as error:
+            assert "accept_licences" in str(error) and "Apache-2.0" in str(error) and "3 MB" in str(error)
+        else:
+            raise AssertionError("downloaded without a word")
+        assert not list(place.rglob("*.bin*"))
+
+
+def check_a_file_is_downloaded_checked_and_then_here():
+    with World() as place:
+        report = downloads.FaceCrafterDownloadModels.execute("hsemotion", True, "").result[0]
+        [path] = place.rglob("file.bin")
+        assert path.read_bytes() == CONTENT and f"downloaded to {path}" in report
+        assert "here" in downloads.FaceCrafterDownloadModels.execute("hsemotion", False, "").result[0]
+
+
+def check_an_interrupt_stops_it_and_the_next_run_goes_on():
+    with World() as place:
+        comfy.model_management.interrupt_current_processing(True)
+        try:
+            downloads.FaceCrafterDownloadModels.execute("hsemotion", True, "")
+        except comfy.model_management.InterruptProcessingException:
+            pass
+        else:
+            raise AssertionError("the interrupt was not seen")
+        [part] = place.rglob("file.bin.part")
+        assert part.stat().st_size > 0
+        downloads.FaceCrafterDownloadModels.execute("hsemotion", True, "")
+        assert next(place.rglob("file.bin")).read_bytes() == CONTENT
+
+
