@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from .errors import OutputError, ScheduleError
-from .faces.edit import neutral_landmarks, turn
+from .faces.edit import express_emotion, neutral_landmarks, turn
 from .faces.emotion import EMOTIONS, Emotion
 from .files import write_picture
 from .schedule import parse_emotion
@@ -35,10 +35,6 @@ class Pose:
     yaw: float
     pitch: float
 
-    @property
-    def landmarks(self) -> np.ndarray:
-        return turn(neutral_landmarks(), self.yaw, self.pitch)
-
     def __str__(self) -> str:
         return f"yaw {self.yaw:g}, pitch {self.pitch:g}"
 
@@ -53,6 +49,11 @@ class Portrait:
     pose: Pose
     seed: int
     path: str
+
+    @property
+    def landmarks(self) -> np.ndarray:
+        """The built-in face in this pose, with the emotion's facial actions, so that landmarks and emotion ask for the same: [478, 3]."""
+        return express_emotion(turn(neutral_landmarks(), self.pose.yaw, self.pose.pitch), self.emotion)
 
     def row(self) -> dict[str, object]:
         numbers = dict(zip(("valence", "arousal", *EMOTIONS), (round(float(v), 4) for v in self.emotion.vector), strict=True))
@@ -131,12 +132,15 @@ def _listed(folder: Path, plan: Sequence[Portrait]) -> set[str]:
     """Paths in the folder's manifest.
 
     Raises:
-        OutputError: they are not this plan's.
+        OutputError: they are not this plan's, or cannot be read.
     """
-    if not (folder / MANIFEST).is_file():
-        return set()
-    with open(folder / MANIFEST, newline="", encoding="utf-8") as file:
-        rows = {row["path"]: row for row in csv.DictReader(file) if row.get("seed")}
+    try:
+        if not (folder / MANIFEST).is_file():
+            return set()
+        with open(folder / MANIFEST, newline="", encoding="utf-8") as file:
+            rows = {row["path"]: row for row in csv.DictReader(file) if row.get("seed")}
+    except OSError as error:
+        raise OutputError(f"Could not look into {folder.name[:80]}: {error.strerror or error}. Choose another folder.") from error
     wanted = {portrait.path: portrait.row() for portrait in plan}
     different = [path for path, row in rows.items() if path not in wanted or any(str(wanted[path][name]) != row.get(name) for name in COLUMNS)]
     if different:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from .batch import common_length
 from .errors import ScheduleError
 from .faces.edit import blend, edit, neutral_landmarks
 from .faces.emotion import EMOTIONS, Emotion
@@ -113,9 +114,7 @@ def face_track(landmarks: np.ndarray | None, count: int, motion: Mapping[str, Se
 
 
 def _pairs(a: np.ndarray, b: np.ndarray, what: str) -> list[tuple[np.ndarray, np.ndarray]]:
-    count = max(len(a), len(b))
-    if {len(a), len(b)} - {1, count}:
-        raise ScheduleError(f"Expected as many {what} on both sides, or one on either, found {len(a)} and {len(b)}.")
+    count = common_length(ScheduleError, **{f"the first {what}": len(a), f"the second {what}": len(b)})
     return [(a[i % len(a)], b[i % len(b)]) for i in range(count)]
 
 

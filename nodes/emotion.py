@@ -5,11 +5,12 @@ from __future__ import annotations
 import torch
 from comfy_api.latest import io
 
+from ..facecrafter_core.errors import EmotionError
 from ..facecrafter_core.faces.emotion import EMOTIONS, SPREAD, VALENCE_AROUSAL, Emotion
 from .faces import choice, choice_inputs, landmarker
 from .host.adapter import DEMO_FOLDER
 from .pictures import emotion_chart, to_image, to_photos
-from .types import CATEGORY, EmotionVectors
+from .types import CATEGORY, EmotionVectors, needed
 
 SOURCES = ("preset", "valence and arousal", "classes")
 
@@ -99,6 +100,8 @@ class FaceCrafterEmotion(io.ComfyNode):
     def execute(
         cls, source: str, preset: str, intensity: float, valence: float, arousal: float, **classes: float
     ) -> io.NodeOutput:
+        if source not in SOURCES:
+            raise EmotionError(f"Expected the emotion's source as one of {', '.join(SOURCES)}, found {source!r}.")
         if source == "preset":
             return pack([Emotion.preset(preset, intensity)])
         if source == "valence and arousal":
@@ -124,6 +127,7 @@ class FaceCrafterEmotionSweep(io.ComfyNode):
 
     @classmethod
     def execute(cls, first: torch.Tensor, last: torch.Tensor, count: int) -> io.NodeOutput:
+        first, last = needed(first, "emotions"), needed(last, "emotions")
         a, b = Emotion.from_vector(first[0].numpy()), Emotion.from_vector(last[-1].numpy())
         return pack([a.blend(b, i / (count - 1)) for i in range(count)])
 

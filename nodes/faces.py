@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from comfy_api.latest import io, ui
 
-from ..facecrafter_core.errors import ModelError
-from .host.adapter import DEMO_FOLDER, FaceCrafter
+from ..facecrafter_core.errors import FaceChoiceError
+from .host.adapter import DEMO_FOLDER, FaceCrafter, insightface_folder, torch_device
 from .pictures import sample_names, sample_path, to_image, to_photos, to_square
 from .types import CATEGORY, Crafter, Identity, Landmarks
 
@@ -30,13 +30,11 @@ def identity_encoder(family: str) -> Any:
     """The identity encoder of a family.
 
     Raises:
-        ModelError: there is none in this version.
+        ModelError, AssetError: its files or packages are missing.
     """
-    if family == "demo":
-        from ..facecrafter_core.faces.identity import DemoIdentityEncoder
+    from ..facecrafter_core.faces.identity import load_identity_encoder
 
-        return DemoIdentityEncoder(DEMO_FOLDER / "identity" / "model.safetensors")
-    raise ModelError(f"This version of FaceCrafter has no identity encoder for the {family} family; expected the demo.")
+    return load_identity_encoder(family, DEMO_FOLDER if family == "demo" else insightface_folder(), torch_device())
 
 
 def choice_inputs() -> list[io.Input]:
@@ -55,8 +53,14 @@ def choice_inputs() -> list[io.Input]:
 
 
 def choice(face: str, face_number: int) -> str | int:
-    """The two inputs -> find_face's `choose`."""
-    return {"largest": "largest", "only one": "only"}.get(face, face_number)
+    """The two inputs -> find_face's `choose`.
+
+    Raises:
+        FaceChoiceError: no such choice; ComfyUI lets every value through where a prompt comes over its API.
+    """
+    if face not in CHOICES:
+        raise FaceChoiceError(f"Expected the face as one of {', '.join(CHOICES)}, found {face!r}.")
+    return face_number if face == "by number" else {"largest": "largest", "only one": "only"}[face]
 
 
 class FaceCrafterSamplePortrait(io.ComfyNode):

@@ -9,7 +9,7 @@ from comfy_api.latest import io, ui
 
 from ..facecrafter_core.faces.edit import EXPRESSION_SOURCES, POSE_SOURCES
 from .pictures import to_image
-from .types import CATEGORY, Landmarks
+from .types import CATEGORY, Landmarks, needed
 
 
 def drawing_size_input() -> io.Input:
@@ -129,7 +129,7 @@ class FaceCrafterRetargetLandmarks(io.ComfyNode):
     def execute(cls, source: torch.Tensor, shape: torch.Tensor, strength: float, drawing_size: int) -> io.NodeOutput:
         from ..facecrafter_core.faces.edit import retarget_all
 
-        return io.NodeOutput(*drawn(retarget_all(source.numpy(), shape.numpy(), strength), drawing_size))
+        return io.NodeOutput(*drawn(retarget_all(needed(source, "landmarks").numpy(), needed(shape, "landmarks").numpy(), strength), drawing_size))
 
 
 class FaceCrafterStripExpression(io.ComfyNode):
@@ -152,4 +152,4 @@ class FaceCrafterStripExpression(io.ComfyNode):
     def execute(cls, landmarks: torch.Tensor, strength: float, drawing_size: int) -> io.NodeOutput:
         from ..facecrafter_core.faces.edit import strip_expression
 
-        return io.NodeOutput(*drawn([strip_expression(face, strength) for face in landmarks.numpy()], drawing_size))
+        return io.NodeOutput(*drawn([strip_expression(face, strength) for face in needed(landmarks, "landmarks").numpy()], drawing_size))

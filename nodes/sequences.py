@@ -9,7 +9,7 @@ from comfy_api.latest import io
 
 from ..facecrafter_core.schedule import EASINGS
 from .landmarks import drawing_size_input, drawn
-from .types import CATEGORY, EmotionVectors, Landmarks, Weights
+from .types import CATEGORY, EmotionVectors, Landmarks, Weights, needed
 
 WEIGHTS = ("identity", "landmark", "emotion")
 ANGLES = ("yaw", "pitch", "roll")
@@ -123,4 +123,4 @@ class FaceCrafterSmoothLandmarks(io.ComfyNode):
     def execute(cls, landmarks: torch.Tensor, frames: float, drawing_size: int) -> io.NodeOutput:
         from ..facecrafter_core.schedule import smooth
 
-        return io.NodeOutput(*drawn(smooth(landmarks.numpy(), frames), drawing_size))
+        return io.NodeOutput(*drawn(smooth(needed(landmarks, "landmarks").numpy(), frames), drawing_size))

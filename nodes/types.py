@@ -11,7 +11,11 @@ FC_INTERVALS    three (start, end) in shares of the sampling run: identity, land
 
 from __future__ import annotations
 
+from typing import Any
+
 from comfy_api.latest import io
+
+from ..facecrafter_core.errors import FaceCrafterError
 
 CATEGORY = "FaceCrafter"
 
@@ -22,3 +26,14 @@ EmotionVectors = io.Custom("FC_EMOTION")
 Weights = io.Custom("FC_WEIGHTS")
 Intervals = io.Custom("FC_INTERVALS")
 FaceCrops = io.Custom("FC_CROP")
+
+
+def needed(value: Any, what: str) -> Any:
+    """What came through a required socket. Blend and Schedule leave an output empty (None) where its kind was not connected to them.
+
+    Raises:
+        FaceCrafterError: it is empty.
+    """
+    if value is None:
+        raise FaceCrafterError(f"Expected {what}, found an empty output: the node before has no {what} either. Connect some to it.")
+    return value

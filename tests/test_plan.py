@@ -29,8 +29,11 @@ def test_a_plan_has_every_combination_equally_often_with_its_own_seed():
     assert set(counts.values()) == {2}
 
 
-def test_poses_are_those_of_the_landmarks():
-    assert head_pose(POSES[2].landmarks) == pytest.approx((20, 10, 0), abs=0.1)
+def test_landmarks_have_the_pose_and_show_the_emotion():
+    neutral, happy = make_plan(1, EMOTIONS[:2], POSES[2:], 1, 0)
+    assert head_pose(neutral.landmarks) == pytest.approx((20, 10, 0), abs=0.1)
+    corners = [p.landmarks[[61, 291], 1].mean() - p.landmarks[[0, 17], 1].mean() for p in (neutral, happy)]
+    assert corners[1] < corners[0] - 0.01, "the corners of the mouth go up"
 
 
 def test_a_set_is_a_folder_with_a_manifest_that_training_reads(tmp_path):

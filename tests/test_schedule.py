@@ -53,7 +53,7 @@ def test_emotions_are_names_or_points():
         (lambda: fill_missing([None, None]), "No face was found in any of the 2 pictures"),
         (lambda: smooth(np.zeros((2, 478, 3)), -1), "at least 0 frames"),
         (lambda: both(1, None, "emotion"), "only one emotion"),
-        (lambda: blend_emotions(np.zeros((2, 10)), np.zeros((3, 10)), 0.5), "found 2 and 3"),
+        (lambda: blend_emotions(np.zeros((2, 10)), np.zeros((3, 10)), 0.5), "1 or 3 entries of the first emotions, found 2"),
     ],
 )
 def test_what_cannot_be_read_is_told_in_a_sentence(call, sentence: str):

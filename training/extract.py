@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from facecrafter_core.assets import add_search_folder, find_asset
 from facecrafter_core.control.config import PRESETS
 from facecrafter_core.diffusion.families import FAMILIES
 from facecrafter_core.errors import FaceChoiceError, LandmarkError, ModelError, NoFaceError, PhotoError
@@ -81,15 +82,18 @@ class Extractor:
             raise ModelError(f"Expected an autoencoder at {config.parent}, found none. Give the folder of the base model with --models.")
         kind = AutoencoderTiny if "AutoencoderTiny" in config.read_text() else AutoencoderKL
         self.vae = kind.from_pretrained(config.parent).to(self.device).float().eval().requires_grad_(False)
-        self.identity = load_identity_encoder(family, models)
+        self.identity = load_identity_encoder(family, models, device)
         self.estimator = DemoEmotionEstimator(models / "emotion/model.safetensors")
         self.landmarker = FaceLandmarker()
 
     @staticmethod
     def fingerprints(family: str, models: Path) -> dict[str, str]:
         """Of each network that makes features."""
-        names = {"vae": "vae", "identity": "identity", "emotion": "emotion"}
-        return {name: fingerprint(models / folder) for name, folder in names.items()}
+        places = {name: models / name for name in ("vae", "identity", "emotion")}
+        if family == "full":
+            add_search_folder(models)
+            places["identity"] = find_asset("arcface")
+        return {name: fingerprint(place) for name, place in places.items()}
 
     def __call__(self, items: Sequence[Item]) -> Rows:
         rows, seen = Rows(), []

@@ -71,9 +71,12 @@ class EmotionPad {
       {
         class: "fc-plane",
         viewBox: `${-EDGE} ${-EDGE} ${2 * EDGE} ${2 * EDGE}`,
+        preserveAspectRatio: "xMidYMin",
         tabindex: 0,
         role: "slider",
         "aria-label": "Valence and arousal",
+        "aria-valuemin": -1,
+        "aria-valuemax": 1,
       },
       make("rect", { class: "fc-ground", x: -EDGE, y: -EDGE, width: 2 * EDGE, height: 2 * EDGE, rx: 0.06 }),
       make("path", { class: "fc-axes", d: "M-1 0H1M0 -1V1M-1 -1H1V1H-1Z" }),

@@ -8,7 +8,7 @@ const WEIGHTS = ["identity_weight", "landmark_weight", "emotion_weight"];
 export function addEvaluations(node, calls) {
   const inputs = new Inputs(node);
   const line = make("div", { class: "fc fc-evaluations", role: "status" });
-  addElement(node, "evaluations", line, 34);
+  addElement(node, "evaluations", line, 52);
   watch(
     line,
     () => evaluations(node, inputs, calls),

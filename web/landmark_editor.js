@@ -128,7 +128,7 @@ class LandmarkEditor {
     this.mark = make("path", { class: "fc-part" });
     this.svg = make(
       "svg",
-      { class: "fc-face", viewBox: "0 0 1 1", tabindex: 0, role: "group" },
+      { class: "fc-face", viewBox: "0 0 1 1", preserveAspectRatio: "xMidYMin", tabindex: 0, role: "group" },
       make("rect", { class: "fc-ground", width: 1, height: 1, rx: 0.02 }),
       this.image,
       this.dots,

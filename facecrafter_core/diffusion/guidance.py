@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, TypeVar
 
+from ..errors import ModelError
+
 ROWS: tuple[str, ...] = ("none", "id", "id+lmk", "id+lmk+emo", "id+emo")
 """All rows; in this order the rows with landmarks stand together, and so do the rows with emotion."""
 
@@ -53,7 +55,7 @@ class Guidance:
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
-            raise ValueError(f"Expected a guidance mode out of {MODES}, found {self.mode!r}.")
+            raise ModelError(f"Expected a guidance mode out of {MODES}, found {self.mode!r}.")
         for name in ("identity", "landmark", "emotion"):
             weights = each(getattr(self, name))
             if not weights or not all(math.isfinite(w) for w in weights):

@@ -12,6 +12,7 @@ from diffusers import DiffusionPipeline
 from PIL import Image
 from torch import Tensor
 
+from ..batch import common_length
 from ..control.adapter import FaceCrafterAdapter, load_adapter
 from ..control.branches import BranchInput, branch_inputs, repeat_rows
 from ..errors import ModelError
@@ -233,10 +234,8 @@ class FaceCrafterPipeline(DiffusionPipeline):
         if emotion is not None and emotion.shape[1] != 10:
             raise ModelError(f"Expected emotion vectors of shape [10] or [B, 10], found {list(emotion.shape)}.")
         given = {n: t for n, t in (("identity", identity), ("landmarks", landmarks), ("emotion", emotion)) if t is not None}
-        batch = max(len(t) for t in given.values())
+        batch = common_length(ModelError, **{name: len(tensor) for name, tensor in given.items()})
         for name, tensor in given.items():
-            if len(tensor) not in (1, batch):
-                raise ModelError(f"Expected 1 or {batch} entries of {name}, found {len(tensor)}.")
             given[name] = tensor.expand(batch, *tensor.shape[1:]).repeat_interleave(count, dim=0).to(self._execution_device)
         return given["identity"], given.get("landmarks"), given.get("emotion")
 

@@ -12,8 +12,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from ..batch import common_length
 from ..errors import LandmarkError
 from .align import face_square
+from .blendshapes import EMOTION_ACTIONS
+from .emotion import EMOTIONS, Emotion
 from .face_model import GROUPS, MOVE_GROUPS, Frame, face_model
 from .landmarker import Pose, pose_of_rotation, rotation_of_pose
 from .landmarks import COUNT
@@ -59,6 +62,15 @@ def express(landmarks: np.ndarray, weights: Mapping[str, float]) -> np.ndarray:
     return (points + frame.scale * model.displacement(actions_of(weights)) @ frame.rotation.T).astype(np.float32)
 
 
+def express_emotion(landmarks: np.ndarray, emotion: Emotion) -> np.ndarray:
+    """Adds the facial actions of an emotion (blendshapes.EMOTION_ACTIONS), mixed by its class probabilities."""
+    weights: dict[str, float] = {}
+    for name, share in zip(EMOTIONS, emotion.distribution, strict=True):
+        for action, weight in EMOTION_ACTIONS.get(name, {}).items():
+            weights[action] = weights.get(action, 0.0) + share * weight
+    return express(landmarks, weights)
+
+
 def move(landmarks: np.ndarray, moves: Mapping[str, tuple[float, float]]) -> np.ndarray:
     """Moves groups of points (face_model.MOVE_GROUPS) by (dx, dy) in units of the picture."""
     points = np.array(_face(landmarks))
@@ -98,9 +110,7 @@ def retarget_all(sources: np.ndarray, shapes: np.ndarray, strength: float = 1.0)
     Raises:
         LandmarkError: N and M differ and neither is 1.
     """
-    count = max(len(_faces(sources)), len(_faces(shapes)))
-    if {len(sources), len(shapes)} - {1, count}:
-        raise LandmarkError(f"Expected as many sources as shapes, or one of either, found {len(sources)} and {len(shapes)}.")
+    count = common_length(LandmarkError, sources=len(_faces(sources)), shapes=len(_faces(shapes)))
     return np.stack([retarget(sources[i % len(sources)], shapes[i % len(shapes)], strength) for i in range(count)])
 
 

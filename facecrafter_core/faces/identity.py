@@ -84,15 +84,19 @@ class DemoIdentityEncoder:
         return nn.functional.normalize(self.network(crops), dim=1)
 
 
-def load_identity_encoder(family: str, folder: str | Path) -> IdentityEncoder:
-    """The encoder that a family's base was trained with, from the base's folder.
+def load_identity_encoder(family: str, folder: str | Path, device: str = "cpu") -> IdentityEncoder:
+    """The encoder that a family's base was trained with: the demo's from the base's folder, ArcFace's from there or where assets are found.
 
     Raises:
-        ModelError: its weights are not there, or this version has none for the family.
+        ModelError, AssetError: its weights are not there, or are others.
     """
-    if family != "demo":
-        raise ModelError(f"This version of FaceCrafter has no identity encoder for the {family} family; expected the demo's base.")
-    return DemoIdentityEncoder(Path(folder) / "identity" / "model.safetensors")
+    if family == "demo":
+        return DemoIdentityEncoder(Path(folder) / "identity" / "model.safetensors")
+    from ..assets import add_search_folder
+    from .arcface import ArcFaceEncoder
+
+    add_search_folder(folder)
+    return ArcFaceEncoder.load(device)
 
 
 def load_face_network(path: str | Path, outputs: int) -> FaceNetwork:

@@ -120,8 +120,10 @@ def paste_face(picture: np.ndarray, face: np.ndarray, crop: FaceCrop, mask: np.n
         float32 [H, W, 3].
 
     Raises:
-        PhotoError: a face or mask that is not square, or numbers that are not finite.
+        PhotoError: a face or mask that is not square, numbers that are not finite, or an unknown choice of colours.
     """
+    if colour not in COLOURS:
+        raise PhotoError(f"Expected the colours as one of {', '.join(COLOURS)}, found {colour!r}.")
     mask = crop.mask if mask is None else np.asarray(mask, np.float32)
     face = np.asarray(face, np.float32)
     for name, array in (("face", face), ("mask", mask)):

@@ -51,6 +51,15 @@ def register_folder() -> None:
         add_search_folder(folder)
 
 
+def insightface_folder() -> Path:
+    """Where ComfyUI's users keep InsightFace's models."""
+    return Path(folder_paths.models_dir) / "insightface" / "models"
+
+
+def torch_device() -> str:
+    return str(comfy.model_management.get_torch_device())
+
+
 def adapter_choices() -> list[str]:
     """The demo's adapter, then the .safetensors files under models/facecrafter."""
     if FOLDER not in folder_paths.folder_names_and_paths:

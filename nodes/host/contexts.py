@@ -11,6 +11,7 @@ import comfy.model_patcher
 import torch
 from torch import Tensor
 
+from ...facecrafter_core.batch import common_length
 from ...facecrafter_core.diffusion.families import TOKENS, Family
 from ...facecrafter_core.diffusion.guidance import row_has_emotion, row_has_landmarks
 from ...facecrafter_core.errors import ModelError
@@ -163,8 +164,12 @@ def make_conditioning(
     """(positive, negative) CONDITIONING: the identity with its controls, and none.
 
     Args:
-        identities: [N, D]; landmarks: [N, 478, 3] in units of the picture, or None; emotions: [N, 10], or None.
+        identities: [N, D]; landmarks: [N, 478, 3] in units of the picture, or None; emotions: [N, 10], or None. One of any serves all.
+
+    Raises:
+        ModelError: batches that do not pair, or of another family.
     """
+    common_length(ModelError, **{name: None if t is None else len(t) for name, t in (("identity", identities), ("landmarks", landmarks), ("emotion", emotions))})
     adapter = crafter.adapter
     with torch.inference_mode():
         comfy.model_management.load_models_gpu([adapter])

@@ -79,6 +79,18 @@ def check_latent(samples: torch.Tensor) -> None:
         raise ModelError("The latent holds numbers that are not finite (NaN or infinity). Encode or make it again.")
 
 
+def check_pairs(latent: dict[str, Any], positive: list[Any]) -> None:
+    """
+    Raises:
+        ModelError: several latents and several conditions, of numbers that do not go together.
+    """
+    pictures, conditions = len(latent["samples"]), entries_in(positive)
+    if pictures > 1 and conditions > 1 and pictures % conditions:
+        raise ModelError(
+            f"Expected a latent batch of 1, or of {conditions} or a multiple for {conditions} conditions, found {pictures}. Make the latent batch as long as the conditions."
+        )
+
+
 def sample(
     guider: FaceCrafterGuider,
     latent: dict[str, Any],
@@ -93,6 +105,9 @@ def sample(
     Args:
         seed: of the batch, or one a picture (noise that a sampler adds on its way follows the first).
     """
+    for name, value, known in (("sampler", sampler, SAMPLERS), ("scheduler", scheduler, SCHEDULERS)):
+        if value not in known:  # ComfyUI lets every value through where a prompt comes over its API
+            raise ModelError(f"Expected a {name} that this ComfyUI knows, such as {known[0]}, found {value!r}.")
     model = guider.model_patcher
     samples = comfy.sample.fix_empty_latent_channels(model, latent["samples"])
     check_latent(samples)
@@ -136,7 +151,7 @@ def portraits(
     scheduler: str,
 ) -> torch.Tensor:
     """One batch of portraits, each with its own identity [N, D], pose, emotion and seed -> IMAGE [N, H, W, 3]."""
-    landmarks = torch.stack([torch.from_numpy(portrait.pose.landmarks) for portrait in wanted])
+    landmarks = torch.stack([torch.from_numpy(portrait.landmarks) for portrait in wanted])
     emotions = torch.stack([torch.from_numpy(portrait.emotion.vector) for portrait in wanted])
     positive, negative = make_conditioning(crafter, identities, landmarks, emotions, 1.0, 1.0)
     guider = FaceCrafterGuider(model, positive, negative, guidance)

@@ -55,6 +55,19 @@ class Editor:
         time.sleep(2)
         self.clear()
 
+    def shows_widgets(self) -> bool:
+        """Whether this renderer shows any pack's DOM widgets at all: the first frontends with the Vue renderer did not."""
+        self.js(
+            "const n = LiteGraph.createNode('EmptyLatentImage'); app.graph.add(n);"
+            "n.addDOMWidget('probe', 'probe', Object.assign(document.createElement('div'), {className: 'fc-probe', textContent: 'x'}), {serialize: false})"
+        )
+        self.look()
+        shown = "return (document.querySelector('.fc-probe')?.getBoundingClientRect().width ?? 0) > 0"
+        try:
+            return self.until(lambda: self.js(shown), "a widget", 5)
+        except TimeoutError:
+            return False
+
     def js(self, code: str, *arguments: Any) -> Any:
         return self.driver.execute_script(code, *arguments)
 

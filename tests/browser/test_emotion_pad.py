@@ -18,7 +18,7 @@ def spot(editor: Editor, valence: float, arousal: float) -> tuple[float, float]:
     """A point of the plane -> the pixel of the page."""
     box = editor.box(".fc-plane")
     unit = min(box["width"], box["height"]) / (2 * EDGE)
-    return box["left"] + box["width"] / 2 + valence * unit, box["top"] + box["height"] / 2 - arousal * unit
+    return box["left"] + box["width"] / 2 + valence * unit, box["top"] + (EDGE - arousal) * unit
 
 
 def bar(editor: Editor, name: str, share: float) -> tuple[float, float]:
@@ -48,6 +48,7 @@ def test_a_drag_sets_valence_and_arousal_and_run_sends_them(editor: Editor, node
     assert (values["valence"], values["arousal"]) == pytest.approx((0.4, -0.6), abs=0.02)
     sent = editor.prompt()[str(node)]["inputs"]
     assert {name: sent[name] for name in values} == values
+    assert editor.js("return [...app.graph.getNodeById(arguments[0]).pos]", node) == [0, 0], "the drag moved the node too"
     assert set(sent) == {"source", "preset", "intensity", "valence", "arousal", *EMOTIONS}
 
 
@@ -176,6 +177,5 @@ def test_nothing_runs_for_a_pad_that_is_gone(editor: Editor, node: str) -> None:
     editor.until(lambda: editor.js("return window.fcReads") > 3, "the pad to look at its inputs", 5)
     editor.js("app.graph.remove(app.graph.getNodeById(arguments[0]))", node)
     editor.until(lambda: not editor.js("return document.querySelectorAll('.fc-emotion').length"), "the element to go", 5)
-    editor.js("window.fcReads = 0")
-    editor.driver.execute_async_script("setTimeout(arguments[0], 400)")
+    editor.driver.execute_async_script("setTimeout(() => { window.fcReads = 0; setTimeout(arguments[0], 400) }, 300)")
     assert editor.js("return window.fcReads") == 0

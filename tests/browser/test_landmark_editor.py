@@ -20,7 +20,7 @@ def spot(editor: Editor, x: float, y: float) -> tuple[float, float]:
     """A place of the picture (0..1) -> the pixel of the page."""
     box = editor.box(".fc-face")
     side = min(box["width"], box["height"])
-    return box["left"] + (box["width"] - side) / 2 + x * side, box["top"] + (box["height"] - side) / 2 + y * side
+    return box["left"] + (box["width"] - side) / 2 + x * side, box["top"] + y * side
 
 
 def slide(editor: Editor, name: str, value: float) -> None:

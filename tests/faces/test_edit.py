@@ -136,7 +136,7 @@ def test_retargeting_takes_pose_and_expression_and_leaves_the_shape(faces: np.nd
 
 def test_batches_pair_or_say_why_not(faces: np.ndarray):
     assert len(edit.retarget_all(faces[:3], faces[:1])) == len(edit.retarget_all(faces[:1], faces[:3])) == 3
-    with pytest.raises(LandmarkError, match="found 3 and 2"):
+    with pytest.raises(LandmarkError, match="1 or 3 entries of shapes, found 2"):
         edit.retarget_all(faces[:3], faces[:2])
 
 

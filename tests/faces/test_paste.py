@@ -126,6 +126,8 @@ def test_bad_input_is_told_in_one_sentence(picture, face):
         paste_face(picture, crop.image[:32], crop)
     with pytest.raises(PhotoError, match="not finite"):
         paste_face(picture, crop.image * np.nan, crop)
+    with pytest.raises(PhotoError, match="keep, match"):
+        paste_face(picture, crop.image, crop, colour="mach")
     with pytest.raises(LandmarkError, match="oval, square"):
         face_region(face.landmarks, (64, 64), "round")
     with pytest.raises(LandmarkError, match="478"):

@@ -19,7 +19,7 @@ def to_prompt(workflow: dict[str, Any], nodes: dict[str, Any]) -> dict[str, Any]
     for node in workflow["nodes"]:
         if node["type"] in ONLY_IN_EDITOR:
             continue
-        values = iter(node["widgets_values"])
+        values = iter(node.get("widgets_values") or [])
         inputs: dict[str, Any] = {}
         for group in ("required", "optional"):
             for name, definition in nodes[node["type"]]["input"].get(group, {}).items():

@@ -53,7 +53,7 @@ def nodes(server: Server) -> dict[str, Any]:
 def prompt_of(name: str, nodes: dict[str, Any], steps: int = STEPS) -> dict[str, Any]:
     """A shipped workflow as a prompt with few steps."""
     prompt = to_prompt(json.loads((ROOT / "workflows" / f"{name}.json").read_text(encoding="utf-8")), nodes)
-    for kind in ("FaceCrafterSampler", "KSampler", "BasicScheduler"):
+    for kind in ("FaceCrafterSampler", "KSampler", "BasicScheduler", "FaceCrafterExpressionSheet", "FaceCrafterBalancedSet"):
         prompt = with_inputs(prompt, kind, steps=steps)
     return prompt
 
@@ -88,7 +88,7 @@ def test_every_node_has_a_help_page(server: Server) -> None:
 def test_the_templates_are_offered_with_their_thumbnails(server: Server) -> None:
     offered = server.get("/workflow_templates")["facecrafter"]
     assert sorted(offered) == [path.stem for path in WORKFLOWS]
-    assert {"portrait_from_photo", "copy_a_pose", "emotion_sweep", "plain_ksampler"} <= set(offered)
+    assert len(offered) >= 10
     for name in offered:
         with server.open(f"/api/workflow_templates/facecrafter/{name}.jpg") as answer:
             assert answer.read(3) == b"\xff\xd8\xff"
@@ -96,10 +96,14 @@ def test_the_templates_are_offered_with_their_thumbnails(server: Server) -> None
 
 @pytest.mark.parametrize("name", [path.stem for path in WORKFLOWS])
 def test_a_fresh_install_runs_each_template(server: Server, nodes: dict[str, Any], name: str) -> None:
-    pictures = server.images(server.run(prompt_of(name, nodes)))
-    assert len(pictures) == {"emotion_sweep": 4}.get(name, 1)
+    prompt = prompt_of(name, nodes, steps=2)
+    for kind in ("FaceCrafterExpressionSheet", "FaceCrafterBalancedSet"):
+        prompt = with_inputs(prompt, kind, emotions="neutral, happy", poses="10")
+    pictures = server.images(server.run(prompt))
+    assert len(pictures) == {"emotion_sweep": 4, "sequence": 9}.get(name, 1)
+    whole = {"edit_face_in_picture": (512, 512), "group_photo": (1024, 512)}
     for picture in pictures:
-        assert picture.size == (256, 256)
+        assert picture.size == whole.get(name, (256, 256)) or name == "expression_sheet"
         assert array(picture).std() > 5, "a flat picture"
 
 
@@ -206,6 +210,17 @@ def test_the_server_logs_no_error_of_ours(server: Server) -> None:
     log = Path(server.log).read_text()
     assert "(IMPORT FAILED)" not in log
     assert "Missing VAE keys" not in log and "unet missing" not in log
+
+
+@pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
+def test_every_template_says_what_to_change_and_its_nodes_do_not_overlap(path: Path) -> None:
+    nodes = json.loads(path.read_text(encoding="utf-8"))["nodes"]
+    [note] = [node for node in nodes if node["type"] == "MarkdownNote"]
+    assert note["widgets_values"][0].startswith("## ") and len(note["widgets_values"][0]) > 80
+    boxes = [(*node["pos"][:2], node["pos"][0] + node["size"][0], node["pos"][1] + node["size"][1]) for node in nodes]
+    for i, a in enumerate(boxes):
+        for b in boxes[:i]:
+            assert a[0] >= b[2] or b[0] >= a[2] or a[1] >= b[3] or b[1] >= a[3], (path.stem, a, b)
 
 
 def test_no_template_asks_for_files_that_are_not_shipped(server: Server) -> None:
@@ -342,3 +357,27 @@ def test_sheets_and_sets_of_many_portraits(server: Server, nodes: dict[str, Any]
             server.run(with_inputs(many, "FaceCrafterBalancedSet", **bad))
     with pytest.raises(PromptError, match="Expected poses as yaw"):
         server.run(with_inputs(many, "FaceCrafterExpressionSheet", poses="left"))
+
+
+def test_blueprints_are_offered_where_comfyui_knows_them(server: Server) -> None:
+    try:
+        offered = server.get("/global_subgraphs")
+    except urllib.error.HTTPError:
+        pytest.skip(f"ComfyUI {server.host.version} knows no blueprints")
+    ours = {one["name"]: number for number, one in offered.items() if one["info"]["node_pack"] == "custom_nodes.facecrafter"}
+    assert set(ours) == {path.stem for path in (ROOT / "subgraphs").glob("*.json")} and len(ours) == 3
+    for number in ours.values():
+        data = json.loads(server.get(f"/global_subgraphs/{number}")["data"])
+        assert len(data["nodes"]) == 1 and data["nodes"][0]["type"] == data["definitions"]["subgraphs"][0]["id"]
+
+
+def test_saved_pictures_carry_the_workflow_and_nothing_else_of_ours(server: Server, nodes: dict[str, Any]) -> None:
+    prompt = with_inputs(prompt_of("copy_a_pose", nodes, steps=1), "SaveImage", filename_prefix="metadata")
+    entry = server.run(prompt)
+    with server.open("/view?filename=metadata_00001_.png&type=output") as answer:
+        from PIL import Image
+
+        carried = Image.open(answer).info
+    assert set(carried) <= {"prompt", "workflow"}
+    assert {n: node["inputs"] for n, node in json.loads(carried["prompt"]).items()} == {n: node["inputs"] for n, node in prompt.items()}
+    assert entry["status"]["status_str"] == "success"

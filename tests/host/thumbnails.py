@@ -1,6 +1,6 @@
 """Draws the templates' thumbnails: runs each workflow in ComfyUI as it is shipped and shows what it made, with its sample portraits inset.
 
-    python tests/host/thumbnails.py
+    python tests/host/thumbnails.py [NAME ...]
 
 Run it again when the demo's weights or the workflows change. Needs a ComfyUI installation (see hosts.py) and Pillow.
 """
@@ -9,13 +9,14 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
 
 from graph import to_prompt
 from hosts import ROOT, hosts
-from PIL import Image
+from PIL import Image, ImageOps
 from server import Server
 
 SIDE = 512
@@ -35,7 +36,8 @@ def thumbnail(made: list[Image.Image], given: list[Image.Image]) -> Image.Image:
     cell, inset = SIDE // columns, SIDE // 4
     sheet = Image.new("RGB", (SIDE, SIDE), (24, 24, 28))
     for i, picture in enumerate(made):
-        sheet.paste(picture.resize((cell, cell), Image.Resampling.LANCZOS), (i % columns * cell, i // columns * cell))
+        whole = ImageOps.pad(picture, (cell, cell), Image.Resampling.LANCZOS, (24, 24, 28), (0.5, 0.0))
+        sheet.paste(whole, (i % columns * cell, i // columns * cell))
     for picture, x in zip(given, (0, SIDE - inset), strict=False):
         sheet.paste(picture.resize((inset, inset), Image.Resampling.LANCZOS), (x, SIDE - inset))
     return sheet
@@ -50,6 +52,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder, Server(host, Path(folder)) as server:
         nodes = server.get("/object_info")
         for path in sorted((ROOT / "workflows").glob("*.json")):
+            if sys.argv[1:] and path.stem not in sys.argv[1:]:
+                continue
             prompt = to_prompt(json.loads(path.read_text(encoding="utf-8")), nodes)
             made = server.images(server.run(prompt))
             thumbnail(made, portraits(prompt)).save(path.with_suffix(".jpg"), quality=88)

@@ -8,23 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from facecrafter_core.faces.blendshapes import ACTIONS
+from facecrafter_core.faces.blendshapes import ACTIONS, EMOTION_ACTIONS
 from facecrafter_core.faces.emotion import EMOTIONS, VALENCE_AROUSAL
-
-# Emotion -> action weights at intensity 1. A paired name without side means both sides.
-EMOTION_ACTIONS: dict[str, dict[str, float]] = {
-    "happy": {"mouthSmile": 0.85, "cheekSquint": 0.7, "eyeSquint": 0.35, "jawOpen": 0.12, "mouthUpperUp": 0.2},
-    "sad": {"browInnerUp": 0.9, "browDown": 0.2, "mouthFrown": 0.9, "mouthShrugLower": 0.5, "eyeLookDown": 0.3, "eyeBlink": 0.18},
-    "surprise": {"browInnerUp": 0.9, "browOuterUp": 0.95, "eyeWide": 0.9, "jawOpen": 0.55, "mouthFunnel": 0.15},
-    "fear": {"browInnerUp": 0.95, "browOuterUp": 0.4, "browDown": 0.35, "eyeWide": 0.95, "mouthStretch": 0.8, "jawOpen": 0.22,
-             "mouthLowerDown": 0.4},
-    "disgust": {"noseSneer": 0.95, "mouthUpperUp": 0.65, "browDown": 0.55, "eyeSquint": 0.5, "mouthFrown": 0.35,
-                "mouthShrugLower": 0.35, "cheekSquint": 0.4},
-    "anger": {"browDown": 1.0, "eyeSquint": 0.45, "eyeWide": 0.3, "noseSneer": 0.45, "mouthPress": 0.6, "mouthFrown": 0.4,
-              "mouthRollLower": 0.2, "jawForward": 0.3},
-    "contempt": {"mouthSmileLeft": 0.6, "mouthDimpleLeft": 0.75, "mouthPressLeft": 0.4, "browDownRight": 0.2, "eyeSquint": 0.25,
-                 "mouthUpperUpLeft": 0.2},
-}  # fmt: skip
 
 # The actions of the Face Units pack differ in strength: these are weak, so that weight 1 shows this many times as much.
 STRENGTH: dict[str, float] = {

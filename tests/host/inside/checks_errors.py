@@ -10,7 +10,7 @@ import folder_paths
 import torch
 from facecrafter.facecrafter_core.control.adapter import new_adapter, save_adapter
 from facecrafter.facecrafter_core.errors import AdapterError, FaceCrafterError, ModelError, PhotoError
-from facecrafter.nodes import emotion, faces, loaders, sampling
+from facecrafter.nodes import emotion, faces, landmarks, loaders, sampling
 from facecrafter.nodes.host import adapter, contexts, guidance
 from facecrafter.nodes.pictures import sample_photos, to_image
 from world import conditioning, conditions, crafted, demo, latent, plain
@@ -210,3 +210,42 @@ class _models_folder:
         else:
             folder_paths.folder_names_and_paths[adapter.FOLDER] = self.before
         self.temporary.cleanup()
+
+
+def check_choices_that_are_none():
+    """ComfyUI 0.3.64 lets any value through for a choice when a prompt comes over its API."""
+    portrait = to_image(list(sample_photos().values())[:1])
+    for wrong in ("nonsense", {}, 3):
+        refuses(FaceCrafterError, ["largest, only one"], faces.FaceCrafterExtractLandmarks.execute, portrait, wrong, 0, 64)
+        refuses(FaceCrafterError, ["source", "preset"], emotion.FaceCrafterEmotion.execute, wrong, "happy", 1.0, 0.0, 0.0)
+        refuses(FaceCrafterError, ["mode", "paper"], guidance.Guidance, mode=wrong)
+        for name in ("sampler", "scheduler"):
+            refuses(ModelError, [name, "knows"], crafted, demo().model, *conditioning(), latent(), **{name: wrong})
+
+
+def check_an_empty_output_of_the_node_before():
+    """Blend and Schedule give None where nothing of a kind was connected."""
+    refuses(FaceCrafterError, ["landmarks", "empty output"], landmarks.FaceCrafterStripExpression.execute, None, 1.0, 64)
+    refuses(FaceCrafterError, ["emotions", "empty output"], emotion.FaceCrafterEmotionSweep.execute, None, None, 3)
+    refuses(FaceCrafterError, ["landmarks", "empty output"], landmarks.FaceCrafterRetargetLandmarks.execute, None, None, 1.0, 64)
+
+
+def check_a_folder_name_that_no_disk_takes():
+    from facecrafter.facecrafter_core.plan import fill_set
+
+    refuses(FaceCrafterError, ["another folder"], lambda: list(fill_set(Path("a" * 500), [], None, 1)))
+
+
+def check_batches_that_do_not_pair():
+    identities, points, emotions = conditions(3)
+    for identity, face, mood in ((identities[:2], points, None), (identities, points[:2], None), (identities[:1], points[:2], emotions)):
+        refuses(ModelError, ["Expected 1 or 3 entries"], contexts.make_conditioning, demo().crafter, identity, face, mood, 1.0, 1.0)
+    refuses(
+        ModelError,
+        ["latent batch of 1", "found 2"],
+        sampling.FaceCrafterSampler.execute,
+        demo().model,
+        *conditioning(3),
+        *(0, 1, "euler", "normal", 1.0, 2.5, 2.0, 2.0, "paper", False),
+        latent(2),
+    )

@@ -1,0 +1,19 @@
+"""Batches that go together: each is as long as the longest, or 1 and serves all."""
+
+from __future__ import annotations
+
+from .errors import FaceCrafterError
+
+
+def common_length(error: type[FaceCrafterError], **lengths: int | None) -> int:
+    """The length of the batch that batches of these lengths make; None is absent.
+
+    Raises:
+        error: one is neither 1 nor the longest, or empty.
+    """
+    given = {name: length for name, length in lengths.items() if length is not None}
+    longest = max(given.values())
+    for name, length in given.items():
+        if length not in (1, longest) or not length:
+            raise error(f"Expected 1 or {max(longest, 1)} entries of {name}, found {length}. Give one for all, or as many as of the others.")
+    return longest
