@@ -163,6 +163,7 @@ def retargeting(lab: Lab, people: People, out: Path) -> list[str]:
             "other_shape": shape_distance(shape, source_shape),
             "pose": control.squared_error(reading["pose"], asked["pose"]),
             "expression": control.squared_error(reading["expression"], asked["expression"]),
+            "yaw": reading["pose"][:, 0],
         }
         v = values[name]
         cells = [mean(v["own"], 3), mean(v["other"], 3), mean(v["first"], 0, "%"), mean(v["own_shape"], 1, "%"), mean(v["other_shape"], 1, "%")]
@@ -171,6 +172,8 @@ def retargeting(lab: Lab, people: People, out: Path) -> list[str]:
     named = (("similarity to the person", "own", 3), ("similarity to the source's person", "other", 3), ("proportions, from own", "own_shape", 1))
     gains = [f"{what} {mean(fit[key] - plain[key], digits, sign='+')}" for what, key, digits in named]
     lines += ["", "Retargeted less the source's landmarks, pair by pair: " + "; ".join(gains) + ".", ""]
+    slopes = [f"{name} {slope(asked['pose'][:, 0], values[name]['yaw']):.2f}" for name in ("source's landmarks", "retargeted")]
+    lines += [f"Slope of the yaw found on the source's: {'; '.join(slopes)}.", ""]
     lines += ["MediaPipe gave the landmarks and measures pose, expression and proportions, which flatters these columns; identity is judged by a network that took no part.", ""]
     between = shape_distance(proportions(given), proportions(lab.shapes)[person])
     near = np.argsort(between)[: len(between) // 2]
@@ -208,7 +211,7 @@ def editing(lab: Lab, people: People, out: Path) -> list[str]:
     panels = []
     for i, (name, limit) in enumerate(LIMITS.items()):
         a, f = angles[seen, i], reading["pose"][seen, i]
-        lines.append(f"| {name} | -{limit:g} to {limit:g} | {r(a, f):.2f} | {np.polyfit(a, f, 1)[0]:.2f} | {np.abs(f - a).mean():.1f} | {(f - a).mean():+.1f} |")
+        lines.append(f"| {name} | -{limit:g} to {limit:g} | {r(a, f):.2f} | {slope(a, f):.2f} | {np.abs(f - a).mean():.1f} | {(f - a).mean():+.1f} |")
         panels.append((f"{name} (degrees)", a, f))
     lines += ["", "| action | r | MediaPipe's score at 0 | at 0.6 and more | r with the other side |", "|---|---|---|---|---|"]
     for i, name in enumerate(ACTIONS):
@@ -274,6 +277,12 @@ def reduced(sheet: Image.Image, width: int = 1200) -> Image.Image:
 
 def r(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.corrcoef(a, b)[0, 1])
+
+
+def slope(a: np.ndarray, b: np.ndarray) -> float:
+    """Of the line through b over a; pictures without a face (NaN in b) are left out."""
+    seen = np.isfinite(b)
+    return float(np.polyfit(a[seen], b[seen], 1)[0])
 
 
 def mean(values: np.ndarray, digits: int, unit: str = "", sign: str = "") -> str:
