@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -138,6 +139,7 @@ def write_results(
     content = {"settings": dict(settings), "rows": {n: {**summary[n], "parameters": p} for n, p, _ in rows}}
     write_whole(out / "summary.json", lambda file: file.write((json.dumps(content, indent=2) + "\n").encode()))
     write_whole(out / "table.md", lambda file: file.write(table(summary, rows, estimators, missing, settings).encode()))
+    grid_picture(summary, out / "grid.png")
     for name, values in columns.items():
         if plan.targets:
             scatter(values, out / f"scatter {name}.png", name)
@@ -162,6 +164,31 @@ def scatter(columns: Mapping[str, np.ndarray], path: Path, title: str) -> None:
         axis.set(title=name, xlabel="asked for", ylabel="found")
     figure.suptitle(title)
     figure.savefig(path, dpi=80)
+    plt.close(figure)
+
+
+def grid_picture(summary: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Errors over a grid of two values (rows named "... w A B" or "... alpha A B"): landmarks down, emotion across; nothing where there is no grid."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+
+    points = {tuple(float(v) for v in name.split()[-2:]): values for name, values in summary.items() if re.search(r", (w|alpha) \S+ \S+$", name)}
+    if not points:
+        return
+    down, across = (sorted({point[i] for point in points}) for i in (0, 1))
+    shown = [name for name in ("landmark_error", "pose_error", "valence_error", "arousal_error", "similarity", "found") if all(name in v for v in points.values())]
+    figure, axes = plt.subplots(1, len(shown), figsize=(2.9 * len(shown), 3), constrained_layout=True)
+    for axis, name in zip(np.atleast_1d(axes), shown, strict=True):
+        table = np.array([[points[a, b][name]["value"] if (a, b) in points else np.nan for b in across] for a in down])
+        axis.imshow(table, cmap="viridis_r" if name not in ("similarity", "found") else "viridis")
+        axis.set(title={**ROOTS, **MEANS}[name][0], xlabel="emotion", ylabel="landmarks", xticks=range(len(across)), yticks=range(len(down)))
+        axis.set_xticklabels([f"{v:g}" for v in across])
+        axis.set_yticklabels([f"{v:g}" for v in down])
+        for (i, k), value in np.ndenumerate(table):
+            axis.text(k, i, f"{value:.3g}", ha="center", va="center", fontsize=7, color="white")
+    figure.savefig(path, dpi=90)
     plt.close(figure)
 
 

@@ -142,3 +142,15 @@ def test_errors_of_bad_readings_are_sentences(tmp_path: Path):
     np.savez(tmp_path / "row/0.npz", pose=np.zeros((2, 3)))
     with pytest.raises(MetricError, match="Expected 3 measured pictures"):
         evaluate.gather(tmp_path / "row", 3)
+
+
+def test_a_grid_becomes_a_picture(tmp_path: Path):
+    from training.results import grid_picture
+
+    def row(value: float) -> dict:
+        return {name: {"value": value, "low": value, "high": value} for name in ("landmark_error", "similarity", "found")}
+
+    grid_picture({f"bundled, + both, w {a} {b}": row(a * b) for a in (1, 2) for b in (1, 2, 3)}, tmp_path / "grid.png")
+    assert Image.open(tmp_path / "grid.png").size[0] > 500
+    grid_picture({"bundled, + both": row(1.0)}, tmp_path / "none.png")
+    assert not (tmp_path / "none.png").exists()
