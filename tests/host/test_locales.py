@@ -42,6 +42,16 @@ def test_every_node_has_help_in_every_language(server: Server, schemas: dict[str
         assert text.startswith(f"# {schemas[name]['display_name']}") and any(ord(c) > 0x3000 for c in text), name
 
 
+def test_every_help_page_has_its_picture(server: Server, schemas: dict[str, Any]) -> None:
+    for name in schemas:
+        for page in (f"{name}.md", *(f"{name}/{language}.md" for language in LANGUAGES)):
+            with server.open(f"/extensions/facecrafter/docs/{page}") as answer:
+                assert f"(images/{name}.webp)" in answer.read().decode(), page
+        with server.open(f"/extensions/facecrafter/docs/images/{name}.webp") as answer:
+            picture = answer.read()
+        assert picture[8:12] == b"WEBP" and 1_000 < len(picture) < 40_000, name
+
+
 def test_comfyui_serves_them(server: Server) -> None:
     served = server.get("/i18n")
     assert all("FaceCrafterSampler" in served[language]["nodeDefs"] for language in ("en", *LANGUAGES))
