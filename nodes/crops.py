@@ -10,7 +10,7 @@ import torch
 from comfy_api.latest import io
 
 from ..facecrafter_core.errors import PhotoError
-from .faces import CHOICES, choice, landmarker
+from .faces import CHOICES, choice, choice_inputs, landmarker
 from .host.adapter import FaceCrafter
 from .pictures import to_photos, to_pictures
 from .types import CATEGORY, Crafter, FaceCrops, Landmarks
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SMALLEST = 32
 SHAPES = ("oval", "square")
+WHICH_OF_ALL = "Which face, when a picture shows several. 'all': every face, from left to right, at most ten a picture."
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,21 +30,6 @@ class Crops:
 
     pictures: list[np.ndarray]
     faces: list[FaceCrop]
-
-
-def choice_inputs() -> list[io.Input]:
-    """Which faces of a picture are meant: as everywhere, and all of them."""
-    return [
-        io.Combo.Input(
-            "face",
-            options=[*CHOICES, "all"],
-            default=CHOICES[0],
-            tooltip="Which face, when a picture shows several. 'all': every face, from left to right, at most ten a picture.",
-        ),
-        io.Int.Input(
-            "face_number", default=0, min=0, max=9, tooltip="With 'by number': counted from 0, left to right."
-        ),
-    ]
 
 
 def smallest_input() -> io.Input:
@@ -98,7 +84,7 @@ class FaceCrafterFaceCrop(io.ComfyNode):
             inputs=[
                 Crafter.Input("facecrafter", tooltip="From Load FaceCrafter; its picture size becomes the square's."),
                 io.Image.Input("photo", tooltip="A whole picture, or a batch."),
-                *choice_inputs(),
+                *choice_inputs((*CHOICES, "all"), WHICH_OF_ALL),
                 smallest_input(),
                 io.Boolean.Input(
                     "upright",

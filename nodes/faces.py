@@ -15,6 +15,7 @@ from .types import CATEGORY, Crafter, Identity, Landmarks
 
 CHOICES = ("largest", "only one", "by number")
 MISSING = ("stop", "fill the gap")
+WHICH = "Which face, when a photo shows several. 'only one' stops with an error instead of choosing."
 
 
 @lru_cache(maxsize=1)
@@ -37,15 +38,10 @@ def identity_encoder(family: str) -> Any:
     return load_identity_encoder(family, DEMO_FOLDER if family == "demo" else insightface_folder(), torch_device())
 
 
-def choice_inputs() -> list[io.Input]:
+def choice_inputs(options: tuple[str, ...] = CHOICES, tooltip: str = WHICH) -> list[io.Input]:
     """The two inputs that say which face of a photo is meant."""
     return [
-        io.Combo.Input(
-            "face",
-            options=list(CHOICES),
-            default=CHOICES[0],
-            tooltip="Which face, when a photo shows several. 'only one' stops with an error instead of choosing.",
-        ),
+        io.Combo.Input("face", options=list(options), default=options[0], tooltip=tooltip),
         io.Int.Input(
             "face_number", default=0, min=0, max=9, tooltip="With 'by number': counted from 0, left to right."
         ),

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import templates  # finds its neighbours
 from editor import Editor
-from hosts import ROOT, hosts
+from hosts import ROOT, any_host
 from server import Server
 
 OUTSIDE = ("FaceCrafterSamplePortrait", "SaveImage", "MarkdownNote", "PreviewImage")
@@ -66,9 +66,7 @@ return JSON.stringify(app.graph.serialize())
 
 
 def main() -> None:
-    host = next((h for h in hosts() if h.python), None)
-    if host is None:
-        raise SystemExit("There is no ComfyUI installation: set COMFYUI_PATH (see tests/host/hosts.py).")
+    host = any_host()
     with tempfile.TemporaryDirectory() as folder, Server(host, Path(folder)) as server, Editor(server) as editor:
         editor.open(vue=False)
         for name, blueprint in BLUEPRINTS.items():

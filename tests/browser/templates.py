@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1] / "host")]
 from editor import Editor  # noqa: E402
-from hosts import ROOT, hosts  # noqa: E402
+from hosts import ROOT, any_host  # noqa: E402
 from server import Server  # noqa: E402
 
 GAP_X, GAP_Y, TITLE = 60, 50, 30
@@ -316,9 +316,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=", ".join(TEMPLATES))
     parser.add_argument("--shots", type=Path, help="folder for a screenshot of each")
     args = parser.parse_args()
-    host = next((h for h in hosts() if h.python), None)
-    if host is None:
-        raise SystemExit("There is no ComfyUI installation: set COMFYUI_PATH (see tests/host/hosts.py).")
+    host = any_host()
     with tempfile.TemporaryDirectory() as folder, Server(host, Path(folder)) as server, Editor(server) as editor:
         editor.open(vue=False)
         for name in args.names or TEMPLATES:

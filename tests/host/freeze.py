@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from graph import WIDGETS
-from hosts import hosts
+from hosts import any_host
 from server import Server
 
 OLD = Path(__file__).parent / "old"
@@ -48,9 +48,7 @@ def merged(old: dict[str, Any], new: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
-    host = next((h for h in hosts() if h.python), None)
-    if host is None:
-        raise SystemExit("There is no ComfyUI installation to ask: set COMFYUI_PATH (see tests/host/hosts.py).")
+    host = any_host()
     with tempfile.TemporaryDirectory() as folder, Server(host, Path(folder)) as server:
         now = {n: described(d) for n, d in server.get("/object_info").items() if n.startswith("FaceCrafter")}
     frozen = json.loads(TABLE.read_text(encoding="utf-8")) if TABLE.is_file() else {}

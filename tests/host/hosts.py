@@ -65,6 +65,18 @@ def hosts() -> list[Host]:
     return [_host(path.resolve()) for path in paths]
 
 
+def any_host() -> Host:
+    """An installation for the scripts beside the tests.
+
+    Raises:
+        SystemExit: there is none that can run.
+    """
+    host = next((h for h in hosts() if h.python), None)
+    if host is None:
+        raise SystemExit("There is no ComfyUI installation that can run: set COMFYUI_PATH (see tests/host/hosts.py).")
+    return host
+
+
 @lru_cache
 def _host(path: Path) -> Host:
     text = (path / "comfyui_version.py").read_text() if (path / "comfyui_version.py").is_file() else ""

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from hosts import ROOT, hosts
+from hosts import ROOT, any_host
 from server import Server
 
 LOCALES = ROOT / "locales"
@@ -61,9 +61,7 @@ def translated(value: Any, table: dict[str, str]) -> Any:
 
 
 def main() -> None:
-    host = next((h for h in hosts() if h.python), None)
-    if host is None:
-        raise SystemExit("There is no ComfyUI installation: set COMFYUI_PATH (see tests/host/hosts.py).")
+    host = any_host()
     with tempfile.TemporaryDirectory() as folder, Server(host, Path(folder)) as server:
         nodes = english(server.get("/object_info"))
     tables = translations()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from graph import to_prompt
-from hosts import ROOT, hosts
+from hosts import ROOT, any_host
 from PIL import Image, ImageOps
 from server import Server
 
@@ -44,11 +44,7 @@ def thumbnail(made: list[Image.Image], given: list[Image.Image]) -> Image.Image:
 
 
 def main() -> None:
-    host = next((h for h in hosts() if h.python), None)
-    if host is None:
-        raise SystemExit(
-            "There is no ComfyUI installation to run the workflows: set COMFYUI_PATH (see tests/host/hosts.py)."
-        )
+    host = any_host()
     with tempfile.TemporaryDirectory() as folder, Server(host, Path(folder)) as server:
         nodes = server.get("/object_info")
         for path in sorted((ROOT / "workflows").glob("*.json")):
