@@ -11,9 +11,9 @@ export function addEvaluations(node, calls) {
   addElement(node, "evaluations", line, 52);
   watch(
     line,
-    () => evaluations(node, inputs, calls),
-    ({ text, names }) => {
-      line.textContent = text;
+    () => ({ ...evaluations(node, inputs, calls), warnings: warnings(node, inputs) }),
+    ({ text, names, warnings }) => {
+      line.replaceChildren(text, ...warnings.map((words) => make("div", { class: "fc-warning" }, `⚠ ${words}`)));
       line.title = `Rows of a step: ${names.join(", ")}. A row whose coefficient in Eq. 6 is 0 is not computed.`;
     },
   );
@@ -62,6 +62,24 @@ function evaluations(node, inputs, calls) {
   const pictures = count(node, found);
   if (pictures === null) return { names, text: `${each} = ${names.length * times} evaluations a picture` };
   return { names, text: `${each} × ${amount(pictures, "picture")} = ${amount(names.length * times * pictures, "evaluation")}` };
+}
+
+const ADDS_NOISE = /ancestral|sde|ddpm|lcm|sa_solver|seeds/;
+
+// What would do nothing, or something else than it seems, said before the run.
+function warnings(node, inputs) {
+  const found = conditionings(node);
+  const out = [];
+  const sampler = inputs.widget("sampler_name")?.value;
+  if (inputs.widget("same_noise") && inputs.get("same_noise") === true) {
+    if (source(node, "latent")) out.push("same_noise does nothing with a latent.");
+    else if (ADDS_NOISE.test(sampler)) out.push(`${sampler} adds noise of its own; for same_noise take dpmpp_2m.`);
+  }
+  for (const [input, alpha] of [["landmarks", "alpha_landmarks"], ["emotion", "alpha_emotion"]]) {
+    const cut = (c) => source(c, input) && !new Inputs(c).linked(alpha) && new Inputs(c).get(alpha) === 0;
+    if (found.length && found.every(cut)) out.push(`${alpha} is 0: the ${input} are cut off.`.replace("emotion are", "emotion is"));
+  }
+  return out;
 }
 
 // --- the graph

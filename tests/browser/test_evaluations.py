@@ -81,3 +81,14 @@ def test_guider_and_apply_count_rows(editor: Editor, template) -> None:
     for name, text in (("plain_ksampler", "4 rows a step"), ("guider_advanced", "up to 3 rows a step")):
         template(name)  # the second has Guidance Intervals: not all rows in all steps
         says(editor, text)
+
+
+def test_what_would_do_nothing_is_said_in_the_node(editor: Editor, template) -> None:
+    template("emotion_sweep")
+    says(editor, "3 rows × 12 steps × 4 pictures = 144 evaluations")
+    put(editor, "FaceCrafterSampler", "sampler_name", "ddpm")
+    editor.until(lambda: "ddpm adds noise of its own" in editor.text(".fc-warning"), "the warning of noise", 5)
+    put(editor, "FaceCrafterSampler", "same_noise", False)
+    editor.until(lambda: editor.text(".fc-warning") == "", "no warning", 5)
+    put(editor, "FaceCrafterConditioning", "alpha_emotion", 0)
+    editor.until(lambda: "alpha_emotion is 0: the emotion is cut off" in editor.text(".fc-warning"), "the warning of alpha", 5)
