@@ -78,7 +78,7 @@ class Report:
         def predict(condition: str, noisy: Tensor, timesteps: Tensor) -> Tensor:
             keep = torch.full((len(noisy),), condition != "none", device=self.device)
             shown = drawings if "LMK" in condition else None, emotions if "EMO" in condition else None
-            with torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda"):
+            with self._arithmetic(model):
                 context = model.context(identities, keep, len(noisy), Rows(every, every))
                 return model._predict(noisy, timesteps, context, *shown, Rows(every, every))[0].float()
 
@@ -98,9 +98,14 @@ class Report:
         if adapter.landmark is not None and adapter.emotion is not None:
             conditions.append(landmarks | {"emotion": Emotion.preset("happy")})
         identities = self._tensor(p["identities"][self.references])
-        made = [pipe(identities, **condition, steps=self.steps, seed=0, output_type="np") for condition in conditions]
+        with self._arithmetic(model):
+            made = [pipe(identities, **condition, steps=self.steps, seed=0, output_type="np") for condition in conditions]
         known = [pipe.decode(self._tensor(p["latent_mean"][which]).float()) for which in (self.references, self.targets)]
         return [[np.asarray(cell, np.float32) for cell in row] for row in zip(*known, *made, strict=True)]
+
+    def _arithmetic(self, model: ControlledModel) -> torch.autocast:
+        """That of the training: a bf16 UNet beside fp32 modules."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=model.unet.dtype == torch.bfloat16)
 
     def _tensor(self, array: np.ndarray) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)

@@ -21,10 +21,11 @@ from facecrafter_core.control.adapter import load_adapter, read_adapter_metadata
 from facecrafter_core.diffusion.families import DEMO
 from training import report, train_base
 from training.config import ConfigError, JointConfig, PretrainConfig, from_yaml
+from training.loop import World
 from training.model import Rows
 from training.prepared import PreparedError
 from training.pretrain import train as pretrain
-from training.stage import load_base, micro_batch, prepare_model
+from training.stage import load_base, micro_batch, open_data, prepare_model
 from training.train_joint import by_condition
 from training.train_joint import train as train_joint
 
@@ -181,6 +182,15 @@ def test_held_out_losses_and_samples_are_shown(pretraining: PretrainConfig, shor
     assert [row in table for row in ("  none ", "  ID ", "  ID + LMK ", "  ID + EMO ")] == [True, True, True, False]
     sheet = np.asarray(Image.open(pretraining.out / "sheets/step_00000001.jpg"))
     assert sheet.shape[:2] == (2 * 256, 4 * 256) and sheet.std() > 10
+
+
+def test_samples_are_made_with_a_bf16_denoiser_beside_fp32_modules(joint: JointConfig, short_report: Path):
+    config = replace(joint, data=short_report, base=str(ROOT / "demo"))
+    world = World()
+    model = prepare_model(config, world, landmark=True, emotion=True, text_encoder=True)
+    model.unet.to(torch.bfloat16)  # as on a GPU
+    sheet = report.Report(open_data(config)[1], ROOT / "demo/vae", config.out, world.device)(model, 1)
+    assert sheet.std() > 10
 
 
 def test_the_base_trains_with_its_first_adapter_and_resumes(tmp_path: Path, short_report: Path, monkeypatch: pytest.MonkeyPatch):
