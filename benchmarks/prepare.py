@@ -59,7 +59,7 @@ def main() -> None:
         rate("landmarks", lambda: [extractor.landmarker.find_face(photo) for photo in photos])
         rate("read, landmarks, squares", lambda: [extractor.look(item) for item in items])
         few = min(16, options.images)
-        rate("networks, mask, drawing", lambda: extractor.encode(seen[:few]), few)
+        rate("networks, mask, drawing", lambda: (extractor.estimate_emotions(seen[:few]), extractor.encode(seen[:few])), few)
         rate("end to end", lambda: extractor(items[:few]), few)
 
 

@@ -18,12 +18,14 @@ if TYPE_CHECKING:
     from .diffusion.guidance import Guidance
     from .faces.emotion import Emotion
 
+ESTIMATOR_NAMES = ("automatic", "demo", "emonet", "hsemotion")
 EMOTION_NAMES = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
 
 EXAMPLES = """examples:
   facecrafter demo
   facecrafter generate me.jpg --out me.png
   facecrafter generate me.jpg --driving friend.jpg --emotion happy --count 4 --out portraits.png
+  facecrafter generate me.jpg --emotion-from friend.jpg --out moved.png
   facecrafter generate me.jpg me2.jpg --valence -0.6 --arousal 0.3 --out sad.png
   facecrafter landmarks friend.jpg --out friend.npy
   facecrafter generate me.jpg --landmarks friend.npy --out posed.png
@@ -78,11 +80,15 @@ def run_generate(options: argparse.Namespace) -> None:
     check_place(options.out)
     photos = [load_photo(path) for path in options.photo]
     driving = load_photo(options.driving) if options.driving else None
+    mood = load_photo(options.emotion_from) if options.emotion_from else None
     landmarks = read_landmarks(options.landmarks) if options.landmarks else None
     studio = Studio(options.model or DEMO_FOLDER, options.adapter, options.device)
     identity = studio.identity(photos, options.face)
     if driving is not None:
         landmarks = studio.driving_face(driving, options.driving_face).landmarks
+    if mood is not None:
+        emotion, estimator = studio.emotion(mood, "largest", options.estimator)
+        print(f"Emotion read by {estimator.name} (licence: {estimator.licence})")
     with tqdm(total=options.steps, desc="Painting", unit="step", leave=False, disable=None) as bar:
         pictures = studio.pipe(
             identity,
@@ -228,14 +234,18 @@ def _amount(size: int | None) -> str:
 
 
 def chosen_emotion(options: argparse.Namespace) -> Emotion | None:
-    """--emotion NAME[:INTENSITY], or --valence and --arousal, or neither.
+    """--emotion NAME[:INTENSITY], or --valence and --arousal, or neither; None with --emotion-from, which needs the models.
 
     Raises:
-        EmotionError: both kinds, half of a point, an unknown name, or out of range.
+        EmotionError: several kinds, half of a point, an unknown name, or out of range.
     """
     from .faces.emotion import Emotion
 
     point = (options.valence, options.arousal)
+    if options.emotion_from:
+        if options.emotion or point != (None, None):
+            raise EmotionError("Expected the emotion from --emotion-from alone, found --emotion or --valence and --arousal too. Leave one out.")
+        return None
     if options.emotion and point != (None, None):
         raise EmotionError("Expected either --emotion or --valence and --arousal, found both. Leave one out.")
     if options.emotion:
@@ -341,6 +351,11 @@ def _parser() -> argparse.ArgumentParser:
     feeling.add_argument("--emotion", metavar="NAME[:INTENSITY]", help=f"{', '.join(EMOTION_NAMES)}; intensity from 0 to 1")
     feeling.add_argument("--valence", metavar="V", type=_number, help="-1 unpleasant to 1 pleasant; with --arousal, instead of --emotion")
     feeling.add_argument("--arousal", metavar="A", type=_number, help="-1 calm to 1 excited")
+    feeling.add_argument("--emotion-from", metavar="FILE", type=Path, help="photo of anyone whose emotion to copy, instead of --emotion")
+    feeling.add_argument(
+        "--estimator", choices=ESTIMATOR_NAMES, default="automatic", help="who reads --emotion-from: the demo's network, emonet (CC BY-NC-ND 4.0) or "
+        "hsemotion (Apache-2.0); automatic: demo for the demo model, emonet at full size",
+    )  # fmt: skip
     feeling.add_argument("--alpha-emotion", metavar="A", type=_number, default=1.0, help="strength of the emotion branch; 0 cuts it off")
     weights = generate.add_argument_group("guidance (Eq. 6)")
     weights.add_argument("--weight-identity", metavar="W", type=_number, default=2.5, help="w_ID")

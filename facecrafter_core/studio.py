@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from .diffusion.pipeline import FaceCrafterPipeline
+    from .faces.emotion import Emotion
+    from .faces.emotion_estimators import EmotionEstimator
 
 
 def check_device(device: str) -> None:
@@ -66,6 +68,20 @@ class Studio:
         from .faces.identity import encode_identity
 
         return encode_identity(photos, self.landmarker, self.identity_encoder, choose)
+
+    def emotion(self, photo: np.ndarray, choose: str | int = "largest", estimator: str = "automatic") -> tuple[Emotion, EmotionEstimator]:
+        """The emotion of a face in a photo, and who estimated it.
+
+        Args:
+            estimator: one of facecrafter_core.faces.emotion_estimators.ESTIMATORS.
+
+        Raises:
+            NoFaceError, FaceChoiceError: see FaceLandmarker.find_face. ModelError, AssetError: the estimator's files or package are missing.
+        """
+        from .faces.emotion_estimators import load_emotion_estimator, read_emotions
+
+        chosen = load_emotion_estimator(estimator, self.pipe.family.name, self.folder, str(self.pipe.device))
+        return read_emotions(chosen, [photo], [self.landmarker.find_face(photo, choose)])[0], chosen
 
     def driving_face(self, photo: np.ndarray, choose: str | int = "largest") -> AlignedFace:
         """The square of a photo whose pose and expression are to be copied, with its landmarks."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
 import torch
 from comfy_api.latest import io
 
 from ..facecrafter_core.errors import EmotionError
 from ..facecrafter_core.faces.emotion import EMOTIONS, SPREAD, VALENCE_AROUSAL, Emotion
+from ..facecrafter_core.faces.emotion_estimators import AUTOMATIC, ESTIMATORS
 from .faces import choice, choice_inputs, landmarker
-from .host.adapter import DEMO_FOLDER
+from .host.adapter import FaceCrafter, torch_device
 from .pictures import emotion_chart, to_image, to_photos
-from .types import CATEGORY, EmotionVectors, needed
+from .types import CATEGORY, Crafter, EmotionVectors, needed
 
 SOURCES = ("preset", "valence and arousal", "classes")
 
@@ -132,6 +136,17 @@ class FaceCrafterEmotionSweep(io.ComfyNode):
         return pack([a.blend(b, i / (count - 1)) for i in range(count)])
 
 
+@lru_cache(maxsize=2)
+def emotion_estimator(name: str, family: str) -> Any:
+    """
+    Raises:
+        ModelError, AssetError: no such estimator, or its weights or package are missing.
+    """
+    from ..facecrafter_core.faces.emotion_estimators import load_emotion_estimator
+
+    return load_emotion_estimator(name, family, device=torch_device())
+
+
 class FaceCrafterEmotionFromImage(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -143,14 +158,32 @@ class FaceCrafterEmotionFromImage(io.ComfyNode):
             inputs=[
                 io.Image.Input("photo", tooltip="Whose emotion to copy; need not be the same person."),
                 *choice_inputs(),
+                io.Combo.Input(
+                    "estimator",
+                    options=list(ESTIMATORS),
+                    default=AUTOMATIC,
+                    optional=True,  # workflows of before this input have no value for it
+                    tooltip="Who reads the emotion. automatic: the one that FACECRAFTER's adapter is trained with, EmoNet at full size; without "
+                    "FACECRAFTER, the demo's. emonet (CC BY-NC-ND 4.0: not for commercial use) and hsemotion (Apache-2.0) need their weights.",
+                ),
+                Crafter.Input(
+                    "facecrafter", optional=True, tooltip="From Load FaceCrafter; tells 'automatic' which estimator is meant."
+                ),
             ],
             outputs=emotion_outputs(),
         )
 
     @classmethod
-    def execute(cls, photo: torch.Tensor, face: str, face_number: int) -> io.NodeOutput:
-        from ..facecrafter_core.faces.emotion import DemoEmotionEstimator
+    def execute(
+        cls,
+        photo: torch.Tensor,
+        face: str,
+        face_number: int,
+        estimator: str = AUTOMATIC,
+        facecrafter: FaceCrafter | None = None,
+    ) -> io.NodeOutput:
+        from ..facecrafter_core.faces.emotion_estimators import read_emotions
 
-        estimator = DemoEmotionEstimator(DEMO_FOLDER / "emotion" / "model.safetensors")
-        faces = [landmarker().find_face(p, choice(face, face_number)) for p in to_photos(photo, "photo")]
-        return pack([estimator.estimate(face) for face in faces])
+        chosen = emotion_estimator(estimator, facecrafter.family.name if facecrafter else "demo")
+        photos, which = to_photos(photo, "photo"), choice(face, face_number)
+        return pack(read_emotions(chosen, photos, [landmarker().find_face(p, which) for p in photos]))

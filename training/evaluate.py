@@ -29,6 +29,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from facecrafter_core.assets import add_search_folder
 from facecrafter_core.diffusion.families import FAMILIES
 from facecrafter_core.diffusion.guidance import Guidance
 from facecrafter_core.errors import FaceCrafterError, MetricError
@@ -198,6 +199,8 @@ def evaluate(args: argparse.Namespace) -> None:
         world.wait()
         plan = load_plan(args.out)
     same_settings(plan, args)
+    if args.family == "full":
+        add_search_folder(args.models)
     estimators, missing = estimators_of(args.family, args.models, str(world.device))
     if args.plan_only:
         find.close()

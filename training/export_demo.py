@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 
 from facecrafter_core.control.adapter import load_adapter, new_adapter, save_adapter
 from facecrafter_core.diffusion.families import DEMO, new_autoencoder, new_scheduler, new_text_encoder, new_unet
-from facecrafter_core.faces.emotion import emotion_network
+from facecrafter_core.faces.emotion_estimators import emotion_network
 from facecrafter_core.faces.identity import FaceNetwork, load_face_network
 from training.loop import store
 

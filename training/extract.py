@@ -20,7 +20,8 @@ from facecrafter_core.diffusion.families import FAMILIES
 from facecrafter_core.errors import FaceChoiceError, LandmarkError, ModelError, NoFaceError, PhotoError
 from facecrafter_core.faces.align import align_face
 from facecrafter_core.faces.drawing import draw_landmarks
-from facecrafter_core.faces.emotion import EMOTIONS, DemoEmotionEstimator
+from facecrafter_core.faces.emotion import EMOTIONS
+from facecrafter_core.faces.emotion_estimators import emotion_weights, load_emotion_estimator
 from facecrafter_core.faces.identity import face_crop, load_identity_encoder
 from facecrafter_core.faces.landmarker import FaceLandmarker
 from facecrafter_core.faces.mask import face_mask
@@ -49,7 +50,8 @@ class Rows:
 @dataclass
 class Seen:
     """One usable picture. picture uint8 [S, S, 3]; crop [3, s, s] for the identity; landmarks [478, 3] in units of the picture.
-    size: (height, width) of the photo. square: left, top and side of the picture in the photo, in pixels."""
+    emotion: [10], NaN where it is still to be estimated, from look. size: (height, width) of the photo. square: left, top and side of the
+    picture in the photo, in pixels."""
 
     item: Item
     picture: np.ndarray
@@ -60,20 +62,22 @@ class Seen:
     pose: tuple[float, float, float]
     size: tuple[int, int]
     square: tuple[float, float, float]
+    look: np.ndarray | None = None
 
 
 class Extractor:
     """Detector and networks of one process.
 
     Args:
-        family: "demo" or "full". models: folder with its vae, identity encoder and emotion estimator.
+        family: "demo" or "full". models: folder with its vae and identity encoder, and the demo's emotion estimator.
         drawings: make landmark drawings too. device: of the networks.
+        emotion: one of facecrafter_core.faces.emotion_estimators.ESTIMATORS.
 
     Raises:
-        ModelError: a network is missing there.
+        ModelError, AssetError: a network is missing.
     """
 
-    def __init__(self, family: str, models: Path, drawings: bool, device: str) -> None:
+    def __init__(self, family: str, models: Path, drawings: bool, device: str, emotion: str = "automatic") -> None:
         from diffusers import AutoencoderKL, AutoencoderTiny
 
         self.family, self.drawings, self.device = FAMILIES[family], drawings, torch.device(device)
@@ -83,13 +87,13 @@ class Extractor:
         kind = AutoencoderTiny if "AutoencoderTiny" in config.read_text() else AutoencoderKL
         self.vae = kind.from_pretrained(config.parent).to(self.device).float().eval().requires_grad_(False)
         self.identity = load_identity_encoder(family, models, device)
-        self.estimator = DemoEmotionEstimator(models / "emotion/model.safetensors")
+        self.estimator = load_emotion_estimator(emotion, family, models, device)
         self.landmarker = FaceLandmarker()
 
     @staticmethod
-    def fingerprints(family: str, models: Path) -> dict[str, str]:
+    def fingerprints(family: str, models: Path, emotion: str = "automatic") -> dict[str, str]:
         """Of each network that makes features."""
-        places = {name: models / name for name in ("vae", "identity", "emotion")}
+        places = {"vae": models / "vae", "identity": models / "identity", "emotion": emotion_weights(emotion, family, models)}
         if family == "full":
             add_search_folder(models)
             places["identity"] = find_asset("arcface")
@@ -103,8 +107,15 @@ class Extractor:
             except (*UNUSABLE, cv2.error) as error:
                 rows.rejected.append((item.key, str(error).strip()))
         if seen:
+            self.estimate_emotions(seen)
             rows.arrays, rows.columns = self.encode(seen), self.describe(seen)
         return rows
+
+    def estimate_emotions(self, seen: Sequence[Seen]) -> None:
+        """Fills in what is NaN, all at once; what the list or the generator said stays."""
+        open_ = [s for s in seen if s.look is not None]
+        for one, found in zip(open_, self.estimator.estimate([s.look for s in open_]), strict=True):
+            one.emotion = np.where(np.isnan(one.emotion), found, one.emotion)
 
     def look(self, item: Item) -> Seen:
         """Reads one picture and finds its face."""
@@ -114,12 +125,12 @@ class Extractor:
         face = self.landmarker.find_face(photo)
         square = align_face(photo, face.landmarks, self.family.image_size, rotate=False)
         crop = face_crop(photo, face, self.identity.crop_size)
-        emotion = np.array(self.estimator.estimate(face).vector, np.float32)
+        emotion = np.full(2 + len(EMOTIONS), np.nan, np.float32)
         if item.affect is not None:
             emotion[:2] = item.affect
         scale, (left, top) = square.matrix[0, 0], square.matrix[:, 2]
         place = (-left / scale, -top / scale, self.family.image_size / scale)
-        return Seen(item, square.image, crop, square.landmarks, face.blendshapes, emotion, tuple(face.pose), photo.shape[:2], place)
+        return Seen(item, square.image, crop, square.landmarks, face.blendshapes, emotion, tuple(face.pose), photo.shape[:2], place, self.estimator.look(photo, face))
 
     def _known(self, item: Item, picture: np.ndarray) -> Seen:
         """A rendered picture, whose framing, landmarks and labels are the generator's."""

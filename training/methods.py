@@ -15,7 +15,7 @@ from facecrafter_core.control.adapter import read_adapter_metadata
 from facecrafter_core.diffusion.guidance import Guidance
 from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
 from facecrafter_core.errors import MetricError
-from facecrafter_core.faces.emotion import DemoEmotionEstimator
+from facecrafter_core.faces.emotion_estimators import AUTOMATIC, load_emotion_estimator
 from facecrafter_core.faces.identity import face_crop, load_identity_encoder
 from facecrafter_core.faces.landmarker import Face, FaceLandmarker
 from training.benchmark import Plan
@@ -70,7 +70,7 @@ class Switches:
 
 
 class Conditions:
-    """What the plan's pictures say to the core: identity vectors [I, D], landmarks [T, 478, 3], emotions [T, 10].
+    """What the plan's pictures say to the core: identity vectors [I, D], landmarks [T, 478, 3], emotions [T, 10] and who estimated them.
 
     Made once a run; a face that cannot be read is an error here, not a picture without control.
     """
@@ -81,8 +81,9 @@ class Conditions:
         self.identities = torch.cat([encoder.encode(torch.stack(crops[i : i + 64])) for i in range(0, len(crops), 64)])
         faces: list[Face] = [landmarker.find_face(p) for p in plan.targets]
         self.landmarks = np.stack([f.landmarks / f.photo_size[1] for f in faces]) if faces else np.zeros((0, 478, 3), np.float32)
-        estimator = DemoEmotionEstimator(models / "emotion/model.safetensors")
-        self.emotions = np.stack([estimator.estimate(f).vector for f in faces]) if faces else np.zeros((0, 10), np.float32)
+        estimator = load_emotion_estimator(AUTOMATIC, family, models)
+        self.emotions = estimator.estimate([estimator.look(p, f) for p, f in zip(plan.targets, faces, strict=True)])
+        self.emotion_estimator = estimator.name
 
 
 class FaceCrafterMethod:
@@ -102,7 +103,7 @@ class FaceCrafterMethod:
             self.conditioned |= dict.fromkeys(("landmarks", "pose", "expression"), "MediaPipe face landmarker")
             parts += [pipe.adapter.landmark, pipe.adapter.landmark_branch]
         if switches.emotion:
-            self.conditioned["emotion"] = f"{family} emotion estimator"
+            self.conditioned["emotion"] = conditions.emotion_estimator
             parts += [pipe.adapter.emotion, pipe.adapter.emotion_branch]
         self.parameters = sum(p.numel() for part in parts for p in part.parameters())
 

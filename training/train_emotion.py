@@ -12,7 +12,8 @@ from pathlib import Path
 
 import torch
 
-from facecrafter_core.faces.emotion import EMOTIONS, emotion_network
+from facecrafter_core.faces.emotion import EMOTIONS
+from facecrafter_core.faces.emotion_estimators import emotion_network
 from training.data import load_faces
 from training.loop import Progress, World, learning_rate, store
 from training.train_identity import emotion_loss

@@ -83,14 +83,15 @@ def align_face(
     return AlignedFace(warp(photo, matrix, (size, size), interpolation), moved.astype(np.float32), matrix)
 
 
-def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], interpolation: str = "linear") -> np.ndarray:
-    """An affine warp that neither skips pixels when it reduces nor leaves gaps: what lies outside the image is filled by reflection.
+def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], interpolation: str = "linear", outside: str = "reflect") -> np.ndarray:
+    """An affine warp that neither skips pixels when it reduces nor leaves gaps.
 
     Args:
         image: [H, W] or [H, W, 3], uint8 or float32.
         matrix: [2, 3], pixels of the image -> pixels of the result, with pixel centres at half-integers.
         size: (width, height) of the result.
         interpolation: "linear", or "cubic", which loses less but may pass the range of the values by a little.
+        outside: what lies outside the image is filled by reflection ("reflect") or is 0 ("black").
     """
     import cv2
 
@@ -101,4 +102,5 @@ def warp(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], interpola
         pixels, scale = np.concatenate([matrix[:, :2] * factor, matrix[:, 2:]], axis=1), scale * 2
     centred = pixels.copy()  # OpenCV has pixel centres at integers
     centred[:, 2] += pixels[:, :2] @ [0.5, 0.5] - 0.5
-    return cv2.warpAffine(source, centred, size, flags={"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}[interpolation], borderMode=cv2.BORDER_REFLECT_101)
+    flags = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC}[interpolation]
+    return cv2.warpAffine(source, centred, size, flags=flags, borderMode={"reflect": cv2.BORDER_REFLECT_101, "black": cv2.BORDER_CONSTANT}[outside])

@@ -8,15 +8,11 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
 
-from ..errors import EmotionError, ModelError
-
-if TYPE_CHECKING:
-    from .landmarker import Face
+from ..errors import EmotionError
 
 EMOTIONS: tuple[str, ...] = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
 
@@ -135,44 +131,3 @@ def class_distribution(valence: float, arousal: float) -> tuple[float, ...]:
     score = -np.square(centroids - [valence, arousal]).sum(1) / (2 * SPREAD**2)
     p = np.exp(score - score.max())
     return tuple(p / p.sum())
-
-
-class EmotionEstimator(Protocol):
-    """Anything that reads the emotion off a face."""
-
-    def estimate(self, face: Face) -> Emotion: ...
-
-
-def emotion_network() -> Any:
-    """The demo's network: 52 blendshape scores -> 10 numbers (before tanh of the first two and softmax of the rest)."""
-    from torch import nn
-
-    return nn.Sequential(nn.Linear(52, 64), nn.SiLU(), nn.Linear(64, 64), nn.SiLU(), nn.Linear(64, 10))
-
-
-class DemoEmotionEstimator:
-    """Reads MediaPipe's blendshape scores with a small network trained on rendered faces (training/train_emotion.py).
-
-    Raises:
-        ModelError: the weights are not there or do not fit.
-    """
-
-    def __init__(self, path: str | Path) -> None:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        if not Path(path).is_file():
-            raise ModelError(f"There are no emotion estimator weights at {path}. Reinstall FaceCrafter or run training/recipes/demo.sh.")
-        self.network = emotion_network()
-        try:
-            self.network.load_state_dict({k: v.float() for k, v in load_file(str(path)).items()})
-        except (SafetensorError, RuntimeError) as error:
-            raise ModelError(f"{path} does not hold the weights of the emotion estimator: {error}") from error
-        self.network.eval()
-
-    def estimate(self, face: Face) -> Emotion:
-        import torch
-
-        with torch.inference_mode():
-            out = self.network(torch.from_numpy(np.asarray(face.blendshapes, np.float32))[None])[0]
-            return Emotion.from_vector(torch.cat([out[:2].tanh(), out[2:].softmax(0)]).numpy())

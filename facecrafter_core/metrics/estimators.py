@@ -9,13 +9,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
 from ..errors import AssetError
 from ..faces.landmarker import Face, FaceLandmarker
 from ..faces.landmarks import COUNT
+
+if TYPE_CHECKING:
+    from ..faces.emotion_estimators import EmotionEstimator
 
 Reading = Mapping[str, np.ndarray]
 """What estimators find in N pictures, NaN where there is no face: pose [N, 3] (yaw, pitch, roll in degrees), expression [N, 52] (blendshape
@@ -98,6 +101,20 @@ class FaceReader:
         return {self.reads[0]: out}
 
 
+class EmotionReader:
+    """An EmotionEstimator on whole pictures."""
+
+    reads = ("emotion",)
+
+    def __init__(self, estimator: EmotionEstimator) -> None:
+        self.name, self.licence, self.estimator = estimator.name, estimator.licence, estimator
+
+    def read(self, pictures: Sequence[np.ndarray], faces: Sequence[Face | None]) -> Reading:
+        out, seen = _empty(faces, 10), [i for i, face in enumerate(faces) if face is not None]
+        out[seen] = self.estimator.estimate([self.estimator.look(pictures[i], faces[i]) for i in seen])
+        return {"emotion": out}
+
+
 def estimators_of(family: str, models: Path, device: str = "cpu") -> tuple[list[Estimator], list[Missing]]:
     """Those that measure a family's pictures, and those that are missing.
 
@@ -113,8 +130,27 @@ def estimators_of(family: str, models: Path, device: str = "cpu") -> tuple[list[
         for what in ("identity", "emotion"):
             there.append(FaceReader(f"demo {what} evaluator", what, models / "evaluators" / f"{what}.safetensors", device))
     else:
-        missing += [_missing("FaceNet", ("identity",), "facenet"), _missing("EmoNet", ("emotion",), "emonet")]
+        missing += [_missing("FaceNet", ("identity",), "facenet")]
+        for name in ("emonet", "hsemotion"):  # HSEmotion counts where both are there: EmoNet is what conditions
+            found = _emotion_reader(name, device)
+            (missing if isinstance(found, Missing) else there).append(found)
     return there, missing
+
+
+def _emotion_reader(name: str, device: str) -> EmotionReader | Missing:
+    """Missing where its weights or its package are."""
+    from ..assets import find_asset
+    from ..faces.emotion_estimators import load_emotion_estimator
+
+    title = {"emonet": "EmoNet", "hsemotion": "HSEmotion"}[name]
+    try:
+        find_asset(name)
+    except AssetError:
+        return Missing(title, ("emotion",), f"weights missing: facecrafter assets download {name}")
+    try:
+        return EmotionReader(load_emotion_estimator(name, "full", device=device))
+    except AssetError as error:
+        return Missing(title, ("emotion",), str(error))
 
 
 def _missing(name: str, reads: tuple[str, ...], asset: str) -> Missing:
