@@ -105,6 +105,21 @@ def test_wrong_photos_are_said_in_one_sentence(model, tmp_path, capsys):
     assert not out.parent.exists()
 
 
+def test_an_emotion_comes_from_another_photo(model, photo, tmp_path, capsys):
+    out = tmp_path / "moved.png"
+    assert main(["generate", photo, "--emotion-from", str(SAMPLES[3]), "--model", str(model), "--steps", "1", "--out", str(out)]) == 0
+    said = capsys.readouterr().out
+    assert out.is_file() and "Emotion read by demo emotion estimator (licence: Apache-2.0)" in said and "Emotion: " in said
+
+
+def test_an_estimator_without_weights_is_said(model, photo, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("facecrafter_core.assets._search_folders", [])
+    monkeypatch.setattr("facecrafter_core.assets.cache_folder", lambda: tmp_path)
+    said = fails(capsys, "generate", photo, "--emotion-from", photo, "--estimator", "emonet", "--model", model, "--out", tmp_path / "x.png")
+    assert "CC BY-NC-ND 4.0" in said and "facecrafter assets download emonet" in said
+    assert not (tmp_path / "x.png").exists()
+
+
 def test_wrong_emotions_are_said_before_anything_is_loaded(photo, capsys):
     for arguments, words in (
         (["--emotion", "joy"], "Expected an emotion out of"),
@@ -113,6 +128,8 @@ def test_wrong_emotions_are_said_before_anything_is_loaded(photo, capsys):
         (["--valence", "0.5"], "together"),
         (["--valence", "2", "--arousal", "0"], "from -1 to 1"),
         (["--emotion", "sad", "--valence", "0", "--arousal", "0"], "either"),
+        (["--emotion", "sad", "--emotion-from", "x.jpg"], "--emotion-from alone"),
+        (["--valence", "0", "--arousal", "0", "--emotion-from", "x.jpg"], "--emotion-from alone"),
     ):
         assert words in fails(capsys, "generate", photo, "--model", "nowhere", *arguments)
 

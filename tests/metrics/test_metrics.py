@@ -5,10 +5,10 @@ import math
 import numpy as np
 import pytest
 
-from facecrafter_core.errors import MetricError
+from facecrafter_core.errors import AssetError, MetricError
 from facecrafter_core.faces.landmarks import LEFT_EYE, RIGHT_EYE
 from facecrafter_core.metrics import control
-from facecrafter_core.metrics.estimators import Landmarks, same_as
+from facecrafter_core.metrics.estimators import Landmarks, estimators_of, read_all, same_as
 from facecrafter_core.metrics.statistics import bootstrap_interval, frechet_distance, root_mean, wilson_interval
 
 
@@ -98,6 +98,33 @@ def test_the_interval_of_a_rate():
     assert wilson_interval(0, 10)[0] == 0
     with pytest.raises(MetricError, match="found 11 out of 10"):
         wilson_interval(11, 10)
+
+
+def test_at_full_size_emotion_is_read_by_what_is_there(monkeypatch, tmp_path):
+    class Reads:
+        name, licence = "EmoNet", "CC BY-NC-ND 4.0"
+
+        def look(self, photo, face):
+            return photo[0, 0]
+
+        def estimate(self, looks):
+            return np.array([[look[0] / 255, 0, 1, *[0] * 7] for look in looks], np.float32).reshape(-1, 10)
+
+    def find(name):
+        if name != "emonet":
+            raise AssetError("nowhere")
+        return tmp_path
+
+    monkeypatch.setattr("facecrafter_core.assets.find_asset", find)
+    monkeypatch.setattr("facecrafter_core.faces.emonet.EmoNetEstimator", lambda path, device: Reads())
+    there, missing = estimators_of("full", tmp_path)
+    pictures = [np.full((4, 4, 3), v, np.uint8) for v in (0, 51, 255)]
+    found = read_all([e for e in there if "emotion" in e.reads], pictures, [object(), None, object()])["emotion"]
+    assert found[[0, 2], 0].tolist() == [0, 1] and np.isnan(found[1]).all()
+    assert np.isnan(there[-1].read(pictures, [None] * 3)["emotion"]).all()
+    reasons = {m.name: m.reason for m in missing if m.reads == ("emotion",)}
+    assert reasons == {"HSEmotion": "weights missing: facecrafter assets download hsemotion"}
+    assert "same estimator (EmoNet)" in same_as({"emotion": "EmoNet"}, {"emotion": there[-1].name})[0]
 
 
 def test_an_estimator_that_measures_what_it_conditioned_is_named():

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import tarfile
 import time
+from dataclasses import asdict
 from pathlib import Path
 
 import cv2
@@ -26,8 +27,9 @@ import training.prepare as module
 from facecrafter_core.errors import AssetError, ModelError
 from facecrafter_core.faces.align import align_face
 from facecrafter_core.faces.landmarker import FaceLandmarker
+from training.extract import Extractor
 from training.prepare import prepare
-from training.prepared import ARRAYS, Prepared, PreparedError
+from training.prepared import ARRAYS, Prepared, PreparedError, fingerprint
 from training.sources import SourceError, load, open_source
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -89,6 +91,62 @@ def test_valence_and_arousal_of_the_owner_count(people: Path, tmp_path: Path):
     emotions = run(people / "list.csv", tmp_path / "out")["emotions"][:]
     assert emotions[1, :2].tolist() == [-0.5, -0.5]
     assert emotions[0].tolist() == run(people, tmp_path / "estimated")["emotions"][0].tolist()
+
+
+class Brightness:
+    """An emotion estimator that reads pixels: valence is the mean of the face's box."""
+
+    name = licence = "test"
+    batches: list[int] = []  # noqa: RUF012
+
+    def look(self, photo: np.ndarray, face: object) -> np.ndarray:
+        x0, y0, x1, y1 = (int(v) for v in face.box)
+        return photo[y0:y1, x0:x1].mean((0, 1))
+
+    def estimate(self, looks: list[np.ndarray]) -> np.ndarray:
+        self.batches.append(len(looks))
+        return np.stack([[look.mean() / 255, 0, 1, *[0] * 7] for look in looks]).astype(np.float32)
+
+
+@pytest.fixture
+def brightness(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
+    """Brightness in EmoNet's place; the file of its weights."""
+    weights = tmp_path / "emonet_8.pth"
+    weights.write_bytes(b"weights")
+    Brightness.batches.clear()
+    monkeypatch.setattr("facecrafter_core.assets.find_asset", lambda name: weights)
+    monkeypatch.setattr("facecrafter_core.faces.emonet.EmoNetEstimator", lambda path, device: Brightness())
+    monkeypatch.setattr(module, "_extractor", lambda settings: Extractor(**asdict(settings)))
+    return weights
+
+
+def test_an_estimator_of_pixels_sees_a_chunk_of_faces_at_once(people: Path, tmp_path: Path, brightness: Path):
+    emotions = run(people, tmp_path / "out", emotion="emonet")["emotions"][:]
+    landmarker, expected = FaceLandmarker(), []
+    for item in open_source(people)[1]:
+        photo = load(item)
+        x0, y0, x1, y1 = (int(v) for v in landmarker.find_face(photo).box)
+        expected.append(photo[y0:y1, x0:x1].mean() / 255)
+    assert np.allclose(emotions[:, 0], expected, atol=1e-3) and np.ptp(expected) > 0.01
+    assert Brightness.batches == [6]
+    files = sorted(people.rglob("*.png"))
+    (people / "list.csv").write_text(f"path,person,valence,arousal\n{files[0].relative_to(people)},a,-0.5,0.5\n{files[1].relative_to(people)},a,,\n")
+    listed = run(people / "list.csv", tmp_path / "listed", emotion="emonet")["emotions"][:]
+    assert np.allclose(listed[:, :3], [[-0.5, 0.5, 1], [expected[1], 0, 1]], atol=1e-3)
+
+
+def test_features_of_another_emotion_estimator_are_not_mixed(people: Path, tmp_path: Path, brightness: Path):
+    models = run(people, tmp_path / "out", emotion="emonet").info["models"]
+    assert models["emotion"] == fingerprint(brightness) != fingerprint(DEMO / "emotion/model.safetensors")
+    with pytest.raises(PreparedError, match="other images, settings or models"):
+        run(people, tmp_path / "out")
+
+
+def test_full_size_takes_emonet_and_not_the_bases_small_network(tmp_path: Path, brightness: Path):
+    (tmp_path / "vae").mkdir()
+    (tmp_path / "vae/x.safetensors").write_bytes(b"vae")
+    assert Extractor.fingerprints("full", tmp_path)["emotion"] == fingerprint(brightness)
+    assert Extractor.fingerprints("full", tmp_path, "demo")["emotion"] == fingerprint(DEMO / "emotion/model.safetensors")
 
 
 def test_an_autoencoder_with_a_distribution_gives_mean_and_deviation(people: Path, tmp_path: Path):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import folder_paths
 import torch
 from facecrafter.facecrafter_core.control.adapter import new_adapter, save_adapter
-from facecrafter.facecrafter_core.errors import AdapterError, FaceCrafterError, ModelError, PhotoError
+from facecrafter.facecrafter_core.errors import AdapterError, AssetError, FaceCrafterError, ModelError, PhotoError
 from facecrafter.nodes import emotion, faces, landmarks, loaders, sampling
 from facecrafter.nodes.host import adapter, contexts, guidance
 from facecrafter.nodes.pictures import sample_photos, to_image
@@ -67,6 +67,19 @@ def check_a_picture_without_a_face():
     grey = torch.full((1, 128, 128, 3), 0.5)
     refuses(FaceCrafterError, ["No face"], faces.FaceCrafterExtractLandmarks.execute, grey, "largest", 0, 256)
     refuses(FaceCrafterError, ["No face"], faces.FaceCrafterEncodeIdentity.execute, demo().crafter, grey, "largest", 0)
+
+
+def check_an_emotion_estimator_without_weights():
+    portrait = to_image(list(sample_photos().values())[:1])
+    read = emotion.FaceCrafterEmotionFromImage.execute
+    refuses(AssetError, ["emonet_8.pth", "CC BY-NC-ND", "facecrafter assets download emonet"], read, portrait, "largest", 0, "emonet")
+    refuses(AssetError, ["enet_b0_8_va_mtl.onnx", "facecrafter assets download hsemotion"], read, portrait, "largest", 0, "hsemotion")
+    refuses(ModelError, ["automatic, demo, emonet, hsemotion", "'fer'"], read, portrait, "largest", 0, "fer")
+    full = SimpleNamespace(family=SimpleNamespace(name="full"))
+    refuses(AssetError, ["emonet_8.pth"], read, portrait, "largest", 0, "automatic", full)
+    before = read(portrait, "largest", 0).args[0]  # as old workflows call it
+    assert torch.equal(before, read(portrait, "largest", 0, "demo", full).args[0])
+    assert torch.equal(before, read(portrait, "largest", 0, "automatic", demo().crafter).args[0])
 
 
 def check_pictures_with_alpha_or_in_grey_are_read():
