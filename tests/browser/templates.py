@@ -141,7 +141,7 @@ def plain_ksampler(e: Editor) -> Graph:
     load, _, identity = base(g)
     other = g.add("FaceCrafterSamplePortrait", 0, "Whose pose and expression", portrait="portrait_4.jpg")
     landmarks = g.add("FaceCrafterExtractLandmarks", 1, photo=Out(other, 0))
-    emotion = g.add("FaceCrafterEmotionFromImage", 1, photo=Out(other, 0))
+    emotion = g.add("FaceCrafterEmotionFromImage", 1, photo=Out(other, 0), facecrafter=Out(load, 0))
     g.add("PreviewImage", 1, "The emotion", images=Out(emotion, 1))
     made = g.add("FaceCrafterConditioning", 2, facecrafter=Out(load, 0), identity=Out(identity, 0), landmarks=Out(landmarks, 0), emotion=Out(emotion, 0))
     model = g.add("FaceCrafterApply", 2, model=Out(load, 1))
