@@ -10,7 +10,7 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler, UniPCMultistepSched
 from facecrafter_core.diffusion.families import DEMO, FULL, new_scheduler, new_unet
 from facecrafter_core.diffusion.guidance import ROWS, Guidance, combine, guidance_coefficients
 from facecrafter_core.diffusion.identity_tokens import encode_identity_tokens, encode_no_identity, prompt_tokens
-from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
+from facecrafter_core.diffusion.pipeline import Conditions, FaceCrafterPipeline, prepare_pass
 from facecrafter_core.errors import FaceCrafterError, ModelError
 from facecrafter_core.faces.emotion import Emotion
 
@@ -45,17 +45,66 @@ def test_guided_prediction_equals_separate_forward_passes(pipe, identity, landma
     """All five rows in one batch, with their own branches, equal one pass a row; and Eq. 6 of them is what a step uses."""
     x = torch.randn(1, 4, 32, 32)
     with torch.inference_mode():
-        contexts = pipe.encode_context(identity[None])
-        projected = pipe.project_conditions(landmarks[None], torch.as_tensor(HAPPY.vector)[None])
-        alphas = {"landmark": 1.0, "emotion": 0.5}
-        together = pipe.predict_rows(x, torch.tensor(500), ROWS, *pipe.prepare_rows(ROWS, contexts, projected, alphas, 1))
+        conditions = Conditions(
+            pipe.encode_context(identity[None]),
+            pipe.project_conditions(landmarks[None], torch.as_tensor(HAPPY.vector)[None]),
+            {"landmark": 1.0, "emotion": 0.5},
+        )
+
+        def predict(*rows: str) -> dict[str, torch.Tensor]:
+            return pipe.predict_rows(x, torch.tensor(500), [prepare_pass(conditions, rows, slice(0, 1))], conditions)
+
+        together = predict(*ROWS)
         for row in ROWS:
-            alone = pipe.predict_rows(x, torch.tensor(500), [row], *pipe.prepare_rows([row], contexts, projected, alphas, 1))
+            alone = predict(row)
             torch.testing.assert_close(together[row], alone[row], atol=2e-5, rtol=1e-4)
     table = guidance_coefficients(Guidance(), 1.0)
     e = together
     expected = e["none"] + 2.5 * (e["id"] - e["none"]) + 2 * (e["id+lmk"] - e["id"]) + 2 * (e["id+emo"] - e["id"])
     torch.testing.assert_close(combine(e, table), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("room", [8, 3, 1])
+def test_what_does_not_fit_into_memory_is_split_with_the_same_result(pipe, identity, landmarks, monkeypatch, room: int):
+    conditions = {"landmarks": landmarks, "emotion": HAPPY, "count": 2}  # 4 rows x 2 pictures
+    expected = pipe(identity, **conditions, steps=2, output_type="np")
+    seen, forward, decode = [], pipe.unet.forward, pipe.vae.decode
+
+    def limited(x, *args, **kwargs):
+        if len(x) > room:
+            raise torch.cuda.OutOfMemoryError("no room")
+        seen.append(len(x))
+        return forward(x, *args, **kwargs)
+
+    def limited_decode(x, *args, **kwargs):
+        if len(x) > 1:
+            raise torch.cuda.OutOfMemoryError("no room")
+        return decode(x, *args, **kwargs)
+
+    monkeypatch.setattr(pipe.unet, "forward", limited)
+    monkeypatch.setattr(pipe.vae, "decode", limited_decode)
+    np.testing.assert_allclose(pipe(identity, **conditions, steps=2, output_type="np"), expected, atol=1e-4)
+    assert seen == {8: [8], 3: [2] * 4, 1: [1] * 8}[room] * 2, "split once, not again in each step"
+
+
+def test_a_picture_that_does_not_fit_at_all_is_said_in_a_sentence(pipe, identity, monkeypatch):
+    def full(*args, **kwargs):
+        raise torch.cuda.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(pipe.unet, "forward", full)
+    with pytest.raises(ModelError, match="256 x 256 does not fit into the memory of cpu"):
+        pipe(identity, steps=1)
+
+
+def test_a_compiled_pipeline_has_the_same_numbers_and_one_graph_for_each_set_of_rows(pipe, identity, landmarks):
+    pipe = copy.deepcopy(pipe)
+    runs = [{}, {"landmarks": landmarks, "emotion": HAPPY}, {"landmarks": landmarks, "emotion": HAPPY, "guidance": Guidance(3.0, 1.0, 1.5), "seed": 7}]
+    expected = [pipe(identity, **run, steps=3, output_type="np") for run in runs]
+    graphs = []
+    pipe.compile(backend=lambda graph, inputs: (graphs.append(graph), graph.forward)[1])
+    for run, picture in zip(runs, expected, strict=True):
+        np.testing.assert_allclose(pipe(identity, **run, steps=3, output_type="np"), picture, atol=1e-4)
+    assert len(graphs) == 3, "two sets of rows and the decoder; other weights and seeds need no new graph"
 
 
 def test_rows_without_weight_are_not_evaluated(pipe, identity, landmarks, monkeypatch):
