@@ -13,14 +13,14 @@ from PIL import Image
 from torch import Tensor
 
 from ..batch import common_length
-from ..control.adapter import FaceCrafterAdapter, load_adapter
+from ..control.adapter import FaceCrafterAdapter, load_adapter, save_adapter
 from ..control.branches import BranchInput, branch_inputs, repeat_rows
 from ..errors import ModelError
 from ..faces.emotion import Emotion
 from .families import DEMO_FOLDER, Family, family_of
 from .guidance import ROWS, Guidance, combine, guidance_coefficients, row_has_emotion, row_has_landmarks
 from .identity_tokens import encode_identity_tokens, encode_no_identity
-from .processors import install_branches
+from .processors import check_branches, install_branches
 
 StepCallback = Callable[[int, int, Tensor], None]
 
@@ -81,6 +81,16 @@ class FaceCrafterPipeline(DiffusionPipeline):
         if adapter or path.is_file():
             pipe.set_adapter(load_adapter(path))
         return pipe
+
+    def save_pretrained(self, folder: str | Path, **kwargs: Any) -> None:
+        """The base as a diffusers folder, with the adapter in it as adapter.safetensors.
+
+        Raises:
+            AdapterError: it could not be written.
+        """
+        super().save_pretrained(str(folder), **kwargs)
+        if self.adapter is not None:
+            save_adapter(self.adapter, Path(folder) / "adapter.safetensors")
 
     def set_adapter(self, adapter: FaceCrafterAdapter | None) -> None:
         """Puts an adapter in, in the UNet's type and place.
@@ -151,6 +161,8 @@ class FaceCrafterPipeline(DiffusionPipeline):
             landmarks = None
         if not alpha_emotion:
             emotion = None
+        if landmarks is not None or emotion is not None:
+            check_branches(self.unet)
         self.scheduler.set_timesteps(steps)  # on the host: its arithmetic must not wait for the device
         sigmas = self._sigmas()
         tables = [guidance_coefficients(guidance, s, landmarks is not None, emotion is not None) for s in sigmas]

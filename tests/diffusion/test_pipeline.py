@@ -11,6 +11,7 @@ from facecrafter_core.diffusion.families import DEMO, FULL, new_scheduler, new_u
 from facecrafter_core.diffusion.guidance import ROWS, Guidance, combine, guidance_coefficients
 from facecrafter_core.diffusion.identity_tokens import encode_identity_tokens, encode_no_identity, prompt_tokens
 from facecrafter_core.diffusion.pipeline import Conditions, FaceCrafterPipeline, prepare_pass
+from facecrafter_core.diffusion.processors import install_branches
 from facecrafter_core.errors import FaceCrafterError, ModelError
 from facecrafter_core.faces.emotion import Emotion
 
@@ -171,14 +172,31 @@ def test_pictures_have_the_familys_size(pipe, identity):
     assert picture.size == (256, 256)
 
 
-def test_save_and_load(pipe, identity, landmarks, tmp_path):
-    from facecrafter_core.control.adapter import save_adapter
-
-    pipe.save_pretrained(tmp_path)
-    save_adapter(pipe.adapter, tmp_path / "adapter.safetensors")
-    loaded = FaceCrafterPipeline.from_pretrained(tmp_path)
+@pytest.mark.parametrize("variant", [None, "fp16"])
+def test_save_and_load_with_the_adapter(pipe, identity, landmarks, tmp_path, variant):
+    pipe.save_pretrained(tmp_path, variant=variant)
+    loaded = FaceCrafterPipeline.from_pretrained(tmp_path, variant=variant)
     loaded.set_progress_bar_config(disable=True)
     torch.testing.assert_close(latents(loaded, identity, landmarks), latents(pipe, identity, landmarks), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("change", [{"dtype": torch.bfloat16}, {"device_map": "cpu", "dtype": torch.bfloat16}])
+def test_all_parts_are_loaded_in_one_type(pipe, identity, landmarks, tmp_path, change):
+    pipe.save_pretrained(tmp_path)
+    loaded = FaceCrafterPipeline.from_pretrained(tmp_path, **change)
+    loaded.set_progress_bar_config(disable=True)
+    parts = (loaded.unet, loaded.vae, loaded.text_encoder, loaded.adapter)
+    assert {p.dtype for part in parts for p in part.parameters()} == {torch.bfloat16}
+    assert np.isfinite(loaded(identity, landmarks, HAPPY, steps=1, output_type="np")).all()
+
+
+def test_attention_that_would_leave_the_control_out_is_refused(pipe, identity, landmarks):
+    pipe = copy.deepcopy(pipe)
+    pipe.enable_attention_slicing()
+    with pytest.raises(ModelError, match="found SlicedAttnProcessor"):
+        latents(pipe, identity, landmarks)
+    install_branches(pipe.unet)
+    latents(pipe, identity, landmarks)
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,13 @@ import comfy.sd1_clip
 import comfy.supported_models_base
 import torch
 from facecrafter.facecrafter_core.control.adapter import new_adapter, save_adapter
-from facecrafter.facecrafter_core.diffusion.families import FULL, new_autoencoder, new_scheduler, new_text_encoder, new_unet
+from facecrafter.facecrafter_core.diffusion.families import (
+    FULL,
+    new_autoencoder,
+    new_scheduler,
+    new_text_encoder,
+    new_unet,
+)
 from facecrafter.facecrafter_core.diffusion.guidance import ROWS
 from facecrafter.facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
 from facecrafter.nodes.host.adapter import FaceCrafter, managed_adapter
