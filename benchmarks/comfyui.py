@@ -67,10 +67,11 @@ def load(family: str) -> tuple[Any, Any, Any]:
 
 
 def runs(family: str, steps: int) -> dict[str, Callable[[], Any]]:
-    import nodes
     import torch
     from facecrafter.facecrafter_core.diffusion.guidance import Guidance
     from facecrafter.nodes.host import adapter, contexts, guidance, run
+
+    import nodes
 
     model, clip, patcher = load(family)
     crafter = adapter.FaceCrafter(patcher, clip)

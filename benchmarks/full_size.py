@@ -30,8 +30,22 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from facecrafter_core.control.adapter import FaceCrafterAdapter  # noqa: E402
 from facecrafter_core.control.branches import attention  # noqa: E402
 from facecrafter_core.control.config import PRESETS  # noqa: E402
-from facecrafter_core.diffusion.families import FAMILIES, Family, new_autoencoder, new_scheduler, new_text_encoder, new_unet  # noqa: E402
-from facecrafter_core.diffusion.guidance import ROWS, Guidance, combine, guidance_coefficients, row_has_emotion, row_has_landmarks  # noqa: E402
+from facecrafter_core.diffusion.families import (  # noqa: E402
+    FAMILIES,
+    Family,
+    new_autoencoder,
+    new_scheduler,
+    new_text_encoder,
+    new_unet,
+)
+from facecrafter_core.diffusion.guidance import (  # noqa: E402
+    ROWS,
+    Guidance,
+    combine,
+    guidance_coefficients,
+    row_has_emotion,
+    row_has_landmarks,
+)
 from facecrafter_core.diffusion.pipeline import Conditions, FaceCrafterPipeline, prepare_pass  # noqa: E402
 from facecrafter_core.faces.emotion import Emotion  # noqa: E402
 

@@ -34,7 +34,16 @@ from facecrafter_core.diffusion.guidance import Guidance
 from facecrafter_core.errors import FaceCrafterError, MetricError
 from facecrafter_core.faces.landmarker import Face, FaceLandmarker
 from facecrafter_core.files import write_whole
-from facecrafter_core.metrics.estimators import Estimator, Reading, estimators_of, find_faces, read_all
+from facecrafter_core.metrics.estimators import (
+    Estimator,
+    Missing,
+    Reading,
+    estimators_of,
+    find_faces,
+    load_or_missing,
+    read_all,
+)
+from facecrafter_core.metrics.perceptual import Perceptual
 from training.benchmark import Plan, load_plan, make_plan, save_plan
 from training.loop import World
 from training.methods import Conditions, FaceCrafterMethod, Folder, Method, Switches, load_pipe
@@ -121,6 +130,11 @@ def gather(folder: Path, count: int) -> dict[str, np.ndarray]:
     return together
 
 
+def load_picture(path: Path) -> np.ndarray:
+    """uint8 [H, W, 3]."""
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
 def asked_for(plan: Plan, estimators: list[Estimator], find: Finder, out: Path) -> dict[str, Reading]:
     """Readings of the targets (empty without any) and of the references: what the rows are compared with."""
     file = out / "asked.npz"
@@ -199,6 +213,8 @@ def evaluate(args: argparse.Namespace) -> None:
         plan = load_plan(args.out)
     same_settings(plan, args)
     estimators, missing = estimators_of(args.family, args.models, str(world.device))
+    lpips = load_or_missing("alexnet", "AlexNet", ("LPIPS",), Perceptual, str(world.device)) if args.benchmark == "identity" else None
+    missing += [lpips] if isinstance(lpips, Missing) else []
     if args.plan_only:
         find.close()
         print(f"{len(plan)} requests in {args.out / 'requests.csv'}")
@@ -211,6 +227,9 @@ def evaluate(args: argparse.Namespace) -> None:
     world.wait()
     if world.rank == 0:
         readings = {name: gather(args.out / "measures" / name, len(plan)) for name, _, _ in table}
+        if isinstance(lpips, Perceptual):
+            for name, reading in readings.items():
+                reading["lpips"] = lpips.among([load_picture(args.out / "pictures" / name / f"{key}.png") for key in plan.keys], plan.identity)
         settings = {"benchmark": args.benchmark, "split": args.split, "steps": args.steps, "weights": list(args.weights), **plan.settings}
         write_results(args.out, plan, table, readings, asked, estimators, missing, settings)
         print((args.out / "table.md").read_text())

@@ -16,7 +16,7 @@ from facecrafter_core.faces.emotion import EMOTIONS
 from facecrafter_core.files import write_whole
 from facecrafter_core.metrics import control
 from facecrafter_core.metrics.estimators import Estimator, Missing, same_as
-from facecrafter_core.metrics.statistics import bootstrap_interval, root_mean
+from facecrafter_core.metrics.statistics import bootstrap_interval, frechet_distance, root_mean
 from training.benchmark import Plan
 
 Row = tuple[str, int, Mapping[str, str]]  # name, added parameters, what conditioned it
@@ -42,6 +42,12 @@ MEANS = {
     "own": ("Own identity first (%)", 1),
     "found": ("Face found (%)", 1),
 }
+SPREADS = {
+    "pose_spread": ("Pose spread (degrees)", 2),
+    "expression_spread": ("Expression spread (scores)", 4),
+    "lpips": ("LPIPS between a person's pictures", 3),
+}
+FEW = " With fewer than 2,048 of either it is biased upwards: compare it only within this table."
 PERCENT = {"same_class", "own", "found"}
 
 
@@ -72,8 +78,12 @@ def columns_of(plan: Plan, reading: Mapping[str, np.ndarray], target: Mapping[st
     return out
 
 
-def summarise(columns: Mapping[str, np.ndarray], plan: Plan, reading: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """metric -> {value, low, high}: RMSE or mean with its 95% bootstrap interval over pictures (over people for spreads)."""
+def summarise(columns: Mapping[str, np.ndarray], plan: Plan, reading: Mapping[str, np.ndarray], real: np.ndarray | None = None) -> dict[str, Any]:
+    """metric -> {value, low, high}: RMSE or mean with its 95% bootstrap interval over pictures (over people for spreads); FID has no interval.
+
+    Args:
+        reading: also "lpips", a value a person, where it was measured. real: Inception's features of real photos [M, 2048].
+    """
     out: dict[str, Any] = {"pictures": len(plan), "without_face": int(len(plan) - columns["found"].sum())}
     for name in ROOTS.keys() & columns.keys():
         low, high = bootstrap_interval(columns[name], root_mean)
@@ -81,6 +91,10 @@ def summarise(columns: Mapping[str, np.ndarray], plan: Plan, reading: Mapping[st
     spreads = {} if plan.targets else {
         "pose_spread": control.spread(reading["pose"][:, :2], plan.identity), "expression_spread": control.spread(reading["expression"], plan.identity)
     }  # fmt: skip
+    if "lpips" in reading:
+        spreads["lpips"] = reading["lpips"]
+    if real is not None and "inception" in reading:
+        out["fid"] = {"value": frechet_distance(reading["inception"], real), "pictures": len(plan), "real": len(real)}
     for name, values in {**{n: columns[n] for n in MEANS.keys() & columns.keys()}, **spreads}.items():
         low, high = bootstrap_interval(values)
         value = float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
@@ -90,7 +104,7 @@ def summarise(columns: Mapping[str, np.ndarray], plan: Plan, reading: Mapping[st
 
 def table(summary: Mapping[str, Mapping[str, Any]], rows: Sequence[Row], estimators: Sequence[Estimator], missing: Sequence[Missing], settings: Mapping[str, Any]) -> str:
     """The paper's table as Markdown, with who measured what under it."""
-    headings = {**ROOTS, **MEANS, "pose_spread": ("Pose spread (degrees)", 2), "expression_spread": ("Expression spread (scores)", 4)}
+    headings = {**ROOTS, **MEANS, **SPREADS, "fid": ("FID", 1)}
     present = [name for name in headings if any(name in values for values in summary.values())]
     lines = ["| Method | " + " | ".join(headings[n][0] for n in present) + " | Extra parameters |", "|---" * (len(present) + 2) + "|"]
     for name, parameters, _ in rows:
@@ -100,15 +114,19 @@ def table(summary: Mapping[str, Mapping[str, Any]], rows: Sequence[Row], estimat
             scale = 100 if metric in PERCENT else 1
             if entry is None or not np.isfinite(entry["value"]):
                 cells.append("no face" if entry is not None else "-")
+            elif "low" not in entry:
+                cells.append(f"{entry['value']:.{digits}f}")
             else:
                 cells.append(f"{scale * entry['value']:.{digits}f} [{scale * entry['low']:.{digits}f}, {scale * entry['high']:.{digits}f}]")
         extra = "not known" if parameters < 0 else f"{parameters / 1e6:.2f}M"
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {extra} |")
+    fid = next((values["fid"] for values in summary.values() if "fid" in values), None)
     measured = {what: e.name for e in estimators for what in e.reads}
     notes = ["In brackets: 95% bootstrap interval over pictures. Settings: " + ", ".join(f"{k} {v}" for k, v in settings.items()) + "."]
     without = {name: summary[name]["without_face"] for name, _, _ in rows if summary[name]["without_face"]}
     notes += [f"Pictures without a face, left out of the errors: {', '.join(f'{n} {c}' for n, c in without.items())}."] if without else []
     notes += ["Measured by: " + "; ".join(f"{what}: {name}" for what, name in measured.items()) + "."]
+    notes += [f"FID: {fid['pictures']} pictures against {fid['real']} photos of the plan; FID depends on both numbers." + FEW * (min(fid["pictures"], fid["real"]) < 2048)] if fid else []
     conditioned = {what: who for _, _, by in rows for what, who in by.items()}
     notes += [f"Warning: {sentence}." for sentence in same_as(conditioned, measured)]
     notes += [f"Not measured: {', '.join(m.reads)} by {m.name} ({m.reason})." for m in missing]
@@ -135,7 +153,9 @@ def write_results(
         found = {f"{e}_found": readings[name]["emotion"][:, 2 + i] for i, e in enumerate(EMOTIONS)} if "emotion" in readings[name] else {}
         tables.append(pyarrow.table({**fixed, **values, **found}))
     write_whole(out / "results.parquet", lambda file: pyarrow.parquet.write_table(pyarrow.concat_tables(tables, promote_options="default"), file))
-    summary = {name: summarise(values, plan, readings[name]) for name, values in columns.items()}
+    photos = [values["inception"] for values in asked.values() if "inception" in values]
+    real = np.concatenate(photos) if photos else None
+    summary = {name: summarise(values, plan, readings[name], real) for name, values in columns.items()}
     content = {"settings": dict(settings), "rows": {n: {**summary[n], "parameters": p} for n, p, _ in rows}}
     write_whole(out / "summary.json", lambda file: file.write((json.dumps(content, indent=2) + "\n").encode()))
     write_whole(out / "table.md", lambda file: file.write(table(summary, rows, estimators, missing, settings).encode()))

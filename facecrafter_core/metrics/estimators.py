@@ -6,20 +6,21 @@ The estimator that conditioned a generation should not be the one that measures 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import AssetError
+from ..errors import AssetError, MetricError
 from ..faces.landmarker import Face, FaceLandmarker
 from ..faces.landmarks import COUNT
 
 Reading = Mapping[str, np.ndarray]
 """What estimators find in N pictures, NaN where there is no face: pose [N, 3] (yaw, pitch, roll in degrees), expression [N, 52] (blendshape
-scores), landmarks [N, 478, 3] (units of the picture), identity [N, D] (unit vectors), emotion [N, 10] (valence, arousal, eight classes)."""
+scores), landmarks [N, 478, 3] (units of the picture), identity [N, D] (unit vectors), emotion [N, 10] (valence, arousal, eight classes);
+inception [N, 2048] needs no face."""
 
 MEDIAPIPE = "MediaPipe face landmarker"
 
@@ -104,17 +105,33 @@ def estimators_of(family: str, models: Path, device: str = "cpu") -> tuple[list[
     Args:
         models: the family's base; the demo's holds evaluators that took no part in its training.
     """
+    from .perceptual import FaceNet, Inception
+
     there: list[Estimator] = [Landmarks()]
-    missing = [_missing(name, reads, asset) for name, reads, asset in (
-        ("Inception v3", ("FID",), "inception"),
-        ("AlexNet (LPIPS)", ("LPIPS",), "alexnet"),
-    )]  # fmt: skip
+    missing: list[Missing] = []
+    wanted = [("inception", "Inception v3", ("FID",), Inception)]
     if family == "demo":
         for what in ("identity", "emotion"):
             there.append(FaceReader(f"demo {what} evaluator", what, models / "evaluators" / f"{what}.safetensors", device))
     else:
-        missing += [_missing("FaceNet", ("identity",), "facenet"), _missing("EmoNet", ("emotion",), "emonet")]
+        wanted.append(("facenet", "FaceNet", ("identity",), FaceNet))
+        missing.append(_missing("EmoNet", ("emotion",), "emonet"))
+    for asset, name, reads, make in wanted:
+        one = load_or_missing(asset, name, reads, make, device)
+        (missing if isinstance(one, Missing) else there).append(one)
     return there, missing
+
+
+def load_or_missing(asset: str, name: str, reads: tuple[str, ...], make: Callable[[Path, str], Any], device: str) -> Any:
+    """make(weights, device), or a Missing that says what to do where its weights or its package are not there."""
+    from ..assets import find_asset
+
+    try:
+        return make(find_asset(asset), device)
+    except AssetError:
+        return Missing(name, reads, f"weights missing: facecrafter assets download {asset}")
+    except MetricError as error:
+        return Missing(name, reads, str(error))
 
 
 def _missing(name: str, reads: tuple[str, ...], asset: str) -> Missing:

@@ -154,3 +154,23 @@ def test_a_grid_becomes_a_picture(tmp_path: Path):
     assert Image.open(tmp_path / "grid.png").size[0] > 500
     grid_picture({"bundled, + both": row(1.0)}, tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
+
+
+def test_fid_and_lpips_stand_in_the_table_with_their_sample_sizes():
+    from training.results import summarise, table
+
+    generator = np.random.default_rng(0)
+
+    class Three:
+        identity, targets = np.array([0, 0, 1]), ()
+
+        def __len__(self) -> int:
+            return 3
+
+    plan = Three()
+    reading = {"pose": np.zeros((3, 3)), "expression": np.zeros((3, 52)), "inception": generator.normal(size=(3, 8)), "lpips": np.array([0.25])}
+    found = summarise({"found": np.ones(3)}, plan, reading, real=reading["inception"] + [2, 0, 0, 0, 0, 0, 0, 0])
+    assert found["fid"]["value"] == pytest.approx(4.0) and found["lpips"]["value"] == 0.25
+    text = table({"ours": found}, [("ours", 0, {})], [], [], {})
+    assert "| FID |" in text.splitlines()[0] and "| 4.0 |" in text and "0.250" in text
+    assert "FID: 3 pictures against 3 photos" in text and "biased upwards" in text
