@@ -71,7 +71,7 @@ def test_fid_is_0_for_the_same_pictures_and_not_for_others(tmp_path: Path):
     reader = Inception(tmp_path / "inception.pth")
     a, b = (reader.read(pictures(6, seed), [None] * 6)["inception"] for seed in (0, 1))
     assert a.shape == (6, 2048) and np.isfinite(a).all()
-    assert frechet_distance(a, a) == pytest.approx(0, abs=1e-6 * float(np.square(a).sum())) and frechet_distance(a, b) > frechet_distance(a, a) + 1e-6
+    assert frechet_distance(a, b) > 0 and abs(frechet_distance(a, a)) < 1e-3 * frechet_distance(a, b)
     (tmp_path / "broken.pth").write_bytes(b"no")
     with pytest.raises(MetricError, match="does not hold the weights"):
         Inception(tmp_path / "broken.pth")
