@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
 import torch
 from comfy_api.latest import io
 
 from ..facecrafter_core.errors import EmotionError
-from ..facecrafter_core.faces.emotion import EMOTIONS, SPREAD, VALENCE_AROUSAL, Emotion
+from ..facecrafter_core.faces.emotion import (
+    EMOTIONS,
+    ESTIMATORS,
+    SPREAD,
+    VALENCE_AROUSAL,
+    Emotion,
+    load_emotion_estimator,
+)
 from .faces import choice, choice_inputs, landmarker
-from .host.adapter import DEMO_FOLDER
+from .host.adapter import DEMO_FOLDER, torch_device
 from .pictures import emotion_chart, to_image, to_photos
 from .types import CATEGORY, EmotionVectors, needed
 
@@ -132,6 +142,12 @@ class FaceCrafterEmotionSweep(io.ComfyNode):
         return pack([a.blend(b, i / (count - 1)) for i in range(count)])
 
 
+@lru_cache(maxsize=1)
+def emotion_estimator(name: str) -> Any:
+    """See facecrafter_core.faces.emotion.load_emotion_estimator."""
+    return load_emotion_estimator(name, DEMO_FOLDER, torch_device())
+
+
 class FaceCrafterEmotionFromImage(io.ComfyNode):
     @classmethod
     def define_schema(cls) -> io.Schema:
@@ -143,14 +159,23 @@ class FaceCrafterEmotionFromImage(io.ComfyNode):
             inputs=[
                 io.Image.Input("photo", tooltip="Whose emotion to copy; need not be the same person."),
                 *choice_inputs(),
+                io.Combo.Input(
+                    "estimator",
+                    options=list(ESTIMATORS),
+                    default=ESTIMATORS[0],
+                    optional=True,
+                    tooltip="Who reads the emotion. demo comes with FaceCrafter. emonet (CC BY-NC-ND 4.0: no commercial use) is the paper's, "
+                    "hsemotion (Apache-2.0) another one; get them with Download Models.",
+                ),
             ],
             outputs=emotion_outputs(),
         )
 
     @classmethod
-    def execute(cls, photo: torch.Tensor, face: str, face_number: int) -> io.NodeOutput:
-        from ..facecrafter_core.faces.emotion import DemoEmotionEstimator
-
-        estimator = DemoEmotionEstimator(DEMO_FOLDER / "emotion" / "model.safetensors")
-        faces = [landmarker().find_face(p, choice(face, face_number)) for p in to_photos(photo, "photo")]
-        return pack([estimator.estimate(face) for face in faces])
+    def execute(
+        cls, photo: torch.Tensor, face: str, face_number: int, estimator: str = ESTIMATORS[0]
+    ) -> io.NodeOutput:
+        reader = emotion_estimator(estimator)
+        photos = to_photos(photo, "photo")
+        faces = [landmarker().find_face(p, choice(face, face_number)) for p in photos]
+        return pack([reader.estimate(f, p) for f, p in zip(faces, photos, strict=True)])

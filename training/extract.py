@@ -20,7 +20,7 @@ from facecrafter_core.diffusion.families import FAMILIES
 from facecrafter_core.errors import FaceChoiceError, LandmarkError, ModelError, NoFaceError, PhotoError
 from facecrafter_core.faces.align import align_face
 from facecrafter_core.faces.drawing import draw_landmarks
-from facecrafter_core.faces.emotion import EMOTIONS, DemoEmotionEstimator
+from facecrafter_core.faces.emotion import EMOTIONS, estimator_file, load_emotion_estimator
 from facecrafter_core.faces.identity import face_crop, load_identity_encoder
 from facecrafter_core.faces.landmarker import FaceLandmarker
 from facecrafter_core.faces.mask import face_mask
@@ -67,13 +67,13 @@ class Extractor:
 
     Args:
         family: "demo" or "full". models: folder with its vae, identity encoder and emotion estimator.
-        drawings: make landmark drawings too. device: of the networks.
+        drawings: make landmark drawings too. device: of the networks. emotion: estimator, out of ESTIMATORS; the demo's lies in `models`.
 
     Raises:
-        ModelError: a network is missing there.
+        ModelError, AssetError: a network is missing.
     """
 
-    def __init__(self, family: str, models: Path, drawings: bool, device: str) -> None:
+    def __init__(self, family: str, models: Path, drawings: bool, device: str, emotion: str = "demo") -> None:
         from diffusers import AutoencoderKL, AutoencoderTiny
 
         self.family, self.drawings, self.device = FAMILIES[family], drawings, torch.device(device)
@@ -83,13 +83,15 @@ class Extractor:
         kind = AutoencoderTiny if "AutoencoderTiny" in config.read_text() else AutoencoderKL
         self.vae = kind.from_pretrained(config.parent).to(self.device).float().eval().requires_grad_(False)
         self.identity = load_identity_encoder(family, models, device)
-        self.estimator = DemoEmotionEstimator(models / "emotion/model.safetensors")
+        self.estimator = load_emotion_estimator(emotion, models, device)
         self.landmarker = FaceLandmarker()
 
     @staticmethod
-    def fingerprints(family: str, models: Path) -> dict[str, str]:
+    def fingerprints(family: str, models: Path, emotion: str = "demo") -> dict[str, str]:
         """Of each network that makes features."""
-        places = {name: models / name for name in ("vae", "identity", "emotion")}
+        places = {"vae": models / "vae", "identity": models / "identity", "emotion": models / "emotion"}
+        if emotion != "demo":
+            places["emotion"] = estimator_file(emotion, models)
         if family == "full":
             add_search_folder(models)
             places["identity"] = find_asset("arcface")
@@ -114,7 +116,7 @@ class Extractor:
         face = self.landmarker.find_face(photo)
         square = align_face(photo, face.landmarks, self.family.image_size, rotate=False)
         crop = face_crop(photo, face, self.identity.crop_size)
-        emotion = np.array(self.estimator.estimate(face).vector, np.float32)
+        emotion = np.array(self.estimator.estimate(face, photo).vector, np.float32)
         if item.affect is not None:
             emotion[:2] = item.affect
         scale, (left, top) = square.matrix[0, 0], square.matrix[:, 2]

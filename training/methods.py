@@ -15,7 +15,7 @@ from facecrafter_core.control.adapter import read_adapter_metadata
 from facecrafter_core.diffusion.guidance import Guidance
 from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
 from facecrafter_core.errors import MetricError
-from facecrafter_core.faces.emotion import DemoEmotionEstimator
+from facecrafter_core.faces.emotion import load_emotion_estimator
 from facecrafter_core.faces.identity import face_crop, load_identity_encoder
 from facecrafter_core.faces.landmarker import Face, FaceLandmarker
 from training.benchmark import Plan
@@ -81,8 +81,8 @@ class Conditions:
         self.identities = torch.cat([encoder.encode(torch.stack(crops[i : i + 64])) for i in range(0, len(crops), 64)])
         faces: list[Face] = [landmarker.find_face(p) for p in plan.targets]
         self.landmarks = np.stack([f.landmarks / f.photo_size[1] for f in faces]) if faces else np.zeros((0, 478, 3), np.float32)
-        estimator = DemoEmotionEstimator(models / "emotion/model.safetensors")
-        self.emotions = np.stack([estimator.estimate(f).vector for f in faces]) if faces else np.zeros((0, 10), np.float32)
+        estimator = load_emotion_estimator("demo" if family == "demo" else "emonet", models)
+        self.emotions = np.stack([estimator.estimate(f, p).vector for f, p in zip(faces, plan.targets, strict=True)]) if faces else np.zeros((0, 10), np.float32)
 
 
 class FaceCrafterMethod:
@@ -102,7 +102,7 @@ class FaceCrafterMethod:
             self.conditioned |= dict.fromkeys(("landmarks", "pose", "expression"), "MediaPipe face landmarker")
             parts += [pipe.adapter.landmark, pipe.adapter.landmark_branch]
         if switches.emotion:
-            self.conditioned["emotion"] = f"{family} emotion estimator"
+            self.conditioned["emotion"] = "demo emotion estimator" if family == "demo" else "EmoNet"
             parts += [pipe.adapter.emotion, pipe.adapter.emotion_branch]
         self.parameters = sum(p.numel() for part in parts for p in part.parameters())
 

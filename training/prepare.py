@@ -31,12 +31,14 @@ import numpy as np
 
 from facecrafter_core.diffusion.families import FAMILIES
 from facecrafter_core.errors import FaceCrafterError
+from facecrafter_core.faces.emotion import ESTIMATORS
 from facecrafter_core.files import write_whole
 from facecrafter_core.studio import check_device
 from training.extract import Extractor, Rows
 from training.prepared import ARRAYS, FORMAT, PreparedError
 from training.sources import READERS, Item, SourceError, open_source
 
+DEFAULT_EMOTION = {"full": "emonet", "demo": "demo"}
 CHUNK = 256
 """Images that a kill loses at most, in each process."""
 
@@ -49,6 +51,7 @@ class Settings:
     models: Path
     drawings: bool
     device: str
+    emotion: str
 
 
 @dataclass
@@ -235,7 +238,8 @@ def list_items(sources: list[str], kind: str) -> list[Item]:
 
 
 def prepare(
-    sources: list[str], kind: str, out: Path, family: str, models: Path, drawings: bool, processes: int, backend: str, device: str, chunk: int | None = None
+    sources: list[str], kind: str, out: Path, family: str, models: Path, drawings: bool, processes: int, backend: str, device: str, chunk: int | None = None,
+    emotion: str = "demo",
 ) -> dict[str, Any]:
     """Runs all of it; returns prepared.json's content.
 
@@ -247,7 +251,7 @@ def prepare(
 
     if backend != "ray":  # the cluster's machines may have what this one lacks
         check_device(device)
-    fingerprints = Extractor.fingerprints(family, models)
+    fingerprints = Extractor.fingerprints(family, models, emotion)
     items = list_items(sources, kind)
     plan = {"format": FORMAT, "family": family, "drawings": drawings, "models": fingerprints, "items": len(items), "digest": _digest(items)}
     out.mkdir(parents=True, exist_ok=True)
@@ -267,7 +271,7 @@ def prepare(
     run = run_ray if backend == "ray" else run_pool
     rejected = 0
     with tqdm(total=len(items), initial=len(items) - sum(len(c.items) for c in todo), unit="img", desc="Preparing", disable=None) as bar:
-        for count, bad in run(todo, Settings(family, models, drawings, device), out, processes) if todo else ():
+        for count, bad in run(todo, Settings(family, models, drawings, device, emotion), out, processes) if todo else ():
             rejected += bad
             bar.set_postfix(rejected=rejected)
             bar.update(count)
@@ -311,6 +315,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--family", choices=("demo", "full"), default="full")
     parser.add_argument("--models", type=Path, required=True, help="folder with the family's vae and identity encoder")
+    parser.add_argument("--emotion", choices=ESTIMATORS, help="who reads emotions: emonet (the paper's, CC BY-NC-ND 4.0; default of full), hsemotion, or demo (default of demo)")
     parser.add_argument("--drawings", action="store_true", help="store landmark drawings: faster training, 0.2 MB (demo) or 0.8 MB an image")
     parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
     parser.add_argument("--backend", choices=("pool", "ray"), default="pool")
@@ -323,7 +328,8 @@ def main() -> None:
 
     try:
         prepare(
-            args.source, args.kind, args.out, args.family, args.models, args.drawings, args.processes, args.backend, args.device, args.chunk
+            args.source, args.kind, args.out, args.family, args.models, args.drawings, args.processes, args.backend, args.device, args.chunk,
+            args.emotion or DEFAULT_EMOTION[args.family],
         )  # fmt: skip
         report_pairs(args.out, args.family)
         draw_summary(args.out)

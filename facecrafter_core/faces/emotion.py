@@ -138,9 +138,52 @@ def class_distribution(valence: float, arousal: float) -> tuple[float, ...]:
 
 
 class EmotionEstimator(Protocol):
-    """Anything that reads the emotion off a face."""
+    """Anything that reads the emotion off a face. name, licence: as people are shown them."""
 
-    def estimate(self, face: Face) -> Emotion: ...
+    name: str
+    licence: str
+
+    def estimate(self, face: Face, photo: np.ndarray) -> Emotion:
+        """face: found in photo [H, W, 3] uint8."""
+        ...
+
+
+ESTIMATORS: tuple[str, ...] = ("demo", "emonet", "hsemotion")
+"""demo: a small network on MediaPipe's scores, comes with FaceCrafter (Apache-2.0). emonet: the paper's (CC BY-NC-ND 4.0). hsemotion: Apache-2.0."""
+
+
+def estimator_file(name: str, demo: str | Path) -> Path:
+    """The weights of an estimator.
+
+    Args:
+        name: out of ESTIMATORS. demo: folder of the demo's models.
+
+    Raises:
+        AssetError: they are not there; the sentence says how to get them. EmotionError: another name.
+    """
+    from ..assets import find_asset
+
+    if name not in ESTIMATORS:
+        raise EmotionError(f"Expected an emotion estimator out of {', '.join(ESTIMATORS)}, found {name!r}.")
+    return Path(demo) / "emotion" / "model.safetensors" if name == "demo" else find_asset(name)
+
+
+def load_emotion_estimator(name: str, demo: str | Path, device: str = "cpu") -> EmotionEstimator:
+    """See estimator_file.
+
+    Raises:
+        AssetError, EmotionError: see estimator_file. ModelError: the weights do not fit, or a package is missing.
+    """
+    path = estimator_file(name, demo)
+    if name == "demo":
+        return DemoEmotionEstimator(path)
+    if name == "hsemotion":
+        from .hsemotion import HSEmotionEstimator
+
+        return HSEmotionEstimator(path)
+    from .emonet import EmoNetEstimator
+
+    return EmoNetEstimator(path, device)
 
 
 def emotion_network() -> Any:
@@ -157,6 +200,8 @@ class DemoEmotionEstimator:
         ModelError: the weights are not there or do not fit.
     """
 
+    name, licence = "demo emotion estimator", "Apache-2.0"
+
     def __init__(self, path: str | Path) -> None:
         from safetensors import SafetensorError
         from safetensors.torch import load_file
@@ -170,7 +215,8 @@ class DemoEmotionEstimator:
             raise ModelError(f"{path} does not hold the weights of the emotion estimator: {error}") from error
         self.network.eval()
 
-    def estimate(self, face: Face) -> Emotion:
+    def estimate(self, face: Face, photo: np.ndarray | None = None) -> Emotion:
+        """photo: not read."""
         import torch
 
         with torch.inference_mode():

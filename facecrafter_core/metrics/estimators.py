@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from ..errors import AssetError, MetricError
+from ..errors import AssetError, MetricError, ModelError
 from ..faces.landmarker import Face, FaceLandmarker
 from ..faces.landmarks import COUNT
 
@@ -99,6 +99,34 @@ class FaceReader:
         return {self.reads[0]: out}
 
 
+class EmotionReader:
+    """HSEmotion's ten numbers.
+
+    Args:
+        path: its weights. device: ONNX Runtime's own choice.
+
+    Raises:
+        MetricError: onnxruntime is missing, or other weights.
+    """
+
+    name, licence, reads = "HSEmotion", "Apache-2.0", ("emotion",)
+
+    def __init__(self, path: Path, device: str = "cpu") -> None:
+        from ..faces.hsemotion import HSEmotionEstimator
+
+        try:
+            self.estimator = HSEmotionEstimator(path)
+        except ModelError as error:
+            raise MetricError(str(error)) from error
+
+    def read(self, pictures: Sequence[np.ndarray], faces: Sequence[Face | None]) -> Reading:
+        out = _empty(faces, 10)
+        for i, (picture, face) in enumerate(zip(pictures, faces, strict=True)):
+            if face is not None:
+                out[i] = self.estimator.estimate(face, picture).vector
+        return {"emotion": out}
+
+
 def estimators_of(family: str, models: Path, device: str = "cpu") -> tuple[list[Estimator], list[Missing]]:
     """Those that measure a family's pictures, and those that are missing.
 
@@ -114,8 +142,7 @@ def estimators_of(family: str, models: Path, device: str = "cpu") -> tuple[list[
         for what in ("identity", "emotion"):
             there.append(FaceReader(f"demo {what} evaluator", what, models / "evaluators" / f"{what}.safetensors", device))
     else:
-        wanted.append(("facenet", "FaceNet", ("identity",), FaceNet))
-        missing.append(_missing("EmoNet", ("emotion",), "emonet"))
+        wanted += [("facenet", "FaceNet", ("identity",), FaceNet), ("hsemotion", "HSEmotion", ("emotion",), EmotionReader)]  # EmoNet conditions
     for asset, name, reads, make in wanted:
         one = load_or_missing(asset, name, reads, make, device)
         (missing if isinstance(one, Missing) else there).append(one)
@@ -132,16 +159,6 @@ def load_or_missing(asset: str, name: str, reads: tuple[str, ...], make: Callabl
         return Missing(name, reads, f"weights missing: facecrafter assets download {asset}")
     except MetricError as error:
         return Missing(name, reads, str(error))
-
-
-def _missing(name: str, reads: tuple[str, ...], asset: str) -> Missing:
-    from ..assets import find_asset
-
-    try:
-        find_asset(asset)
-    except AssetError:
-        return Missing(name, reads, f"weights missing: facecrafter assets download {asset}")
-    return Missing(name, reads, "not read by this version")
 
 
 def same_as(conditioned: Mapping[str, str], measured: Mapping[str, str]) -> list[str]:

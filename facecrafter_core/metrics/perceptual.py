@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from ..errors import MetricError
+from ..faces.align import face_box
 from ..faces.landmarker import Face
 from .estimators import Reading
 
@@ -82,18 +82,10 @@ class FaceNet:
         out = np.full((len(faces), 512), np.nan, np.float32)
         seen = [i for i, face in enumerate(faces) if face is not None]
         if seen:
-            crops = torch.from_numpy(np.stack([face_box(pictures[i], faces[i], 160) for i in seen])).permute(0, 3, 1, 2).float()
+            crops = torch.from_numpy(np.stack([face_box(pictures[i], faces[i].landmarks, 160) for i in seen])).permute(0, 3, 1, 2).float()
             with torch.inference_mode():
                 out[seen] = self.network(((crops - 127.5) / 128).to(self.device)).float().cpu().numpy()
         return {"identity": out}
-
-
-def face_box(picture: np.ndarray, face: Face, size: int) -> np.ndarray:
-    """The square around the landmarks, a tenth wider on each side as a detector's box with its margin is, uint8 [size, size, 3]."""
-    low, high = face.landmarks[:, :2].min(0), face.landmarks[:, :2].max(0)
-    middle, half = (low + high) / 2, 0.6 * float((high - low).max())
-    box = (*(middle - half), *(middle + half))
-    return np.asarray(Image.fromarray(picture).transform((size, size), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR))
 
 
 class Perceptual:

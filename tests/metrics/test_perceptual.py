@@ -12,9 +12,10 @@ import torch
 
 from facecrafter_core import assets
 from facecrafter_core.errors import MetricError
+from facecrafter_core.faces.align import face_box
 from facecrafter_core.metrics import perceptual
 from facecrafter_core.metrics.estimators import Missing, estimators_of, load_or_missing
-from facecrafter_core.metrics.perceptual import FaceNet, Inception, Perceptual, face_box
+from facecrafter_core.metrics.perceptual import FaceNet, Inception, Perceptual
 from facecrafter_core.metrics.statistics import frechet_distance
 
 
@@ -46,13 +47,13 @@ def test_a_metric_without_its_package_or_weights_says_what_to_do(tmp_path: Path,
     monkeypatch.setattr(perceptual.importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
     missing = load_or_missing("alexnet", "AlexNet", ("LPIPS",), Perceptual, "cpu")
     assert missing.reason == "package missing: pip install lpips"
-    assert [m.reads for m in estimators_of("full", tmp_path)[1]] == [("emotion",), ("FID",), ("identity",)]
+    assert [m.reads for m in estimators_of("full", tmp_path)[1]] == [("FID",), ("identity",), ("emotion",)]
 
 
 def test_a_face_box_is_the_square_around_the_landmarks_with_a_margin():
     picture = np.zeros((100, 100, 3), np.uint8)
     picture[40:60, 40:60] = 255
-    box = face_box(picture, Found(40, 60), 120)
+    box = face_box(picture, Found(40, 60).landmarks, 120)
     assert box.shape == (120, 120, 3) and box[60, 60].min() == 255 and box[2, 2].max() == 0
     assert (box[60, :, 0] > 127).sum() == pytest.approx(100, abs=2)
 

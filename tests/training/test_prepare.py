@@ -82,6 +82,22 @@ def test_the_manifest_says_where_the_square_was_cut(people: Path, tmp_path: Path
     assert np.allclose(top + side * prepared["landmarks"][0][:, 1], face[:, 1], atol=0.1)
 
 
+def test_emonet_may_read_the_emotions_and_its_features_are_not_mixed_with_others(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    from facecrafter_core import assets
+    from facecrafter_core.faces.emonet import EmoNet, EmoNetEstimator
+
+    torch.manual_seed(0)
+    torch.save(EmoNet().state_dict(), tmp_path / "emonet_8.pth")
+    find = assets.find_asset
+    monkeypatch.setattr(assets, "find_asset", lambda name: tmp_path / "emonet_8.pth" if name == "emonet" else find(name))
+    prepared = run(people, tmp_path / "out", emotion="emonet")
+    photo = load(open_source(people)[1][0])
+    expected = EmoNetEstimator(tmp_path / "emonet_8.pth").estimate(FaceLandmarker().find_face(photo), photo)
+    assert np.allclose(prepared["emotions"][0], expected.vector, atol=1e-3)
+    with pytest.raises(PreparedError, match="other images, settings or models"):
+        run(people, tmp_path / "out")
+
+
 def test_valence_and_arousal_of_the_owner_count(people: Path, tmp_path: Path):
     files = sorted(people.rglob("*.png"))
     rows = [f"{file.relative_to(people)},{file.parent.name},{v},{v}" for file, v in zip(files[:2], ("", "-0.5"), strict=True)]
