@@ -44,6 +44,7 @@ from facecrafter_core.metrics.estimators import (
     read_all,
 )
 from facecrafter_core.metrics.perceptual import Perceptual
+from training.baselines import ControlNetMethod
 from training.benchmark import Plan, load_plan, make_plan, save_plan
 from training.loop import World
 from training.methods import Conditions, FaceCrafterMethod, Folder, Method, Switches, load_pipe
@@ -166,8 +167,12 @@ def rows_of(args: argparse.Namespace, plan: Plan, landmarker: FaceLandmarker, de
     """All rows of the table, one after the other, so that one model is loaded at a time."""
     for name, [folder] in args.pictures:
         yield Folder(name, folder, plan)
-    methods = args.method or ([] if args.pictures else [("bundled", [])])
+    methods = args.method or ([] if args.pictures or args.controlnet else [("bundled", [])])
     conditions = Conditions(plan, args.family, args.models, landmarker) if methods else None
+    if args.controlnet:
+        conditions = conditions or Conditions(plan, args.family, args.models, landmarker)
+        pipe = load_pipe(args.models, [], device)
+        yield ControlNetMethod("ControlNet", pipe, args.controlnet, args.hints, plan, conditions, args.weights[0], args.steps)
     for name, adapters in methods:
         pipe = load_pipe(args.models, adapters, device)
         has = {"landmarks": pipe.adapter.landmark is not None, "emotion": pipe.adapter.emotion is not None}
@@ -247,6 +252,8 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("demo"), help="base model")
     parser.add_argument("--method", type=named, action="append", default=[], metavar="NAME=FILE[,FILE]", help="adapter files that make a method; default: the base's own")
     parser.add_argument("--pictures", type=named, action="append", default=[], metavar="NAME=FOLDER", help="another method's pictures, KEY.png")
+    parser.add_argument("--controlnet", type=Path, help="control: a ControlNet for the base, such as Arc2Face's, as a row; needs --hints")
+    parser.add_argument("--hints", type=Path, help="what the ControlNet sees: NNN.png for each picture of OUT/targets")
     parser.add_argument("--conditions", nargs="+", choices=tuple(CONDITIONS), default=list(CONDITIONS))
     parser.add_argument("--identities", type=int, default=100)
     parser.add_argument("--targets", type=int, default=100, help="control: target photos")
@@ -263,6 +270,8 @@ def main() -> None:
     args = parser.parse_args()
     if min(args.identities, args.targets, args.count, args.each, args.steps, args.processes) < 1:
         parser.error("numbers must be at least 1")
+    if args.controlnet and (args.hints is None or args.benchmark != "control"):
+        parser.error("--controlnet is a row of control and needs --hints")
     try:
         evaluate(args)
     except (FaceCrafterError, SourceError) as error:

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
+import torch
 from PIL import Image
 
 from facecrafter_core.errors import MetricError
@@ -106,6 +107,35 @@ def test_another_methods_pictures_are_scored(controlled: Path, people: Path, tmp
     assert summary["landmark_error"]["value"] < 3 and summary["without_face"] == 1 and summary["found"]["value"] == 0.5
     text = (out / "table.md").read_text()
     assert "Pictures without a face, left out of the errors: copy 1." in text and "not known" in text
+
+
+def test_an_untrained_controlnet_is_the_identity_alone(controlled: Path, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its last layers start at zero, so it changes nothing; a trained one does."""
+    from diffusers import ControlNetModel, UNet2DConditionModel
+
+    control = ControlNetModel.from_unet(UNet2DConditionModel.from_pretrained(ROOT / "demo/unet"))
+    control.save_pretrained(tmp_path / "untrained")
+    for layer in (control.controlnet_mid_block, *control.controlnet_down_blocks):
+        torch.nn.init.normal_(layer.weight, std=0.1)
+    control.save_pretrained(tmp_path / "other")
+    out = tmp_path / "out"
+    plan = load_plan(controlled)
+    save_plan(plan, out)
+    arguments = ["--hints", str(out / "targets"), "--method", f"ours={ROOT / 'demo/adapter.safetensors'}", "--conditions", "identity only"]
+    rows = run(monkeypatch, "control", people, out, "--controlnet", str(tmp_path / "untrained"), *arguments)["rows"]
+    assert rows["ControlNet"]["parameters"] == sum(p.numel() for p in control.parameters())
+
+    def picture(row: str) -> np.ndarray:
+        return np.asarray(Image.open(out / "pictures" / row / f"{plan.keys[0]}.png")).astype(int)
+
+    same = picture("ControlNet")
+    assert np.abs(same - picture("ours, identity only")).mean() < 0.2
+    shutil.rmtree(out / "measures/ControlNet")
+    run(monkeypatch, "control", people, out, "--controlnet", str(tmp_path / "other"), *arguments)
+    assert np.abs(same - picture("ControlNet")).mean() > 3
+    (out / "targets/000.png").rename(tmp_path / "away.png")
+    with pytest.raises(SystemExit, match="000.png"):
+        run(monkeypatch, "control", people, out, "--controlnet", str(tmp_path / "other"), "--hints", str(out / "targets"))
 
 
 def test_folders_that_do_not_pair_are_refused(controlled: Path, tmp_path: Path):
