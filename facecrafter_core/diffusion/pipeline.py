@@ -17,6 +17,8 @@ from ..control.adapter import FaceCrafterAdapter, load_adapter, save_adapter
 from ..control.branches import BranchInput, branch_inputs, repeat_rows
 from ..errors import ModelError
 from ..faces.emotion import Emotion
+from .arc2face import NAME as ARC2FACE
+from .arc2face import load_arc2face
 from .families import DEMO_FOLDER, Family, family_of
 from .guidance import ROWS, Guidance, combine, guidance_coefficients, row_has_emotion, row_has_landmarks
 from .identity_tokens import encode_identity_tokens, encode_no_identity
@@ -68,10 +70,17 @@ class FaceCrafterPipeline(DiffusionPipeline):
     def from_pretrained(cls, folder: str | Path = DEMO_FOLDER, adapter: str | Path | None = None, **kwargs: Any) -> FaceCrafterPipeline:
         """Reads the base from `folder` and the adapter from `adapter`, else from adapter.safetensors in the folder.
 
+        The folder "arc2face" stands for the downloaded files of Arc2Face (arc2face.load_arc2face).
+
         Raises:
-            ModelError: no such folder, or parts are missing there. AdapterError: see load_adapter.
+            ModelError, AssetError: no such folder, or parts are missing there. AdapterError: see load_adapter.
         """
         folder = Path(folder)
+        if folder == Path(ARC2FACE) and not folder.exists():
+            pipe = cls(**load_arc2face(kwargs.get("dtype", kwargs.get("torch_dtype"))))
+            if adapter:
+                pipe.set_adapter(load_adapter(adapter))
+            return pipe
         missing = [p for p in ("unet", "vae", "text_encoder", "scheduler") if not (folder / p).is_dir()]
         if missing:
             raise ModelError(f"{folder} is not a FaceCrafter base: expected folders unet, vae, text_encoder, scheduler, missing {missing}.")
