@@ -33,7 +33,7 @@ from facecrafter_core.faces.landmarker import FaceLandmarker
 from facecrafter_core.metrics.estimators import Estimator, Missing, estimators_of, load_or_missing
 from facecrafter_core.metrics.flame import read_flame
 from facecrafter_core.metrics.perceptual import Perceptual
-from training.baselines import ControlNetMethod
+from training.baselines import ControlNetMethod, FaceIDMethod
 from training.benchmark import Plan, load_plan, make_plan, save_plan
 from training.loop import World
 from training.methods import Conditions, FaceCrafterMethod, Folder, Method, Switches, load_pipe
@@ -119,10 +119,11 @@ def rows_of(args: argparse.Namespace, plan: Plan, landmarker: FaceLandmarker, de
     """All rows of the table, one after the other, so that one model is loaded at a time."""
     for name, [folder] in args.pictures:
         yield Folder(name, folder, plan)
-    methods = args.method or ([] if args.pictures or args.controlnet else [("bundled", [])])
-    conditions = Conditions(plan, args.family, args.models, landmarker) if methods else None
+    for name, [folder] in args.faceid:
+        yield FaceIDMethod(name, folder, plan, args.steps, device)
+    methods = args.method or ([] if args.pictures or args.faceid or args.controlnet else [("bundled", [])])
+    conditions = Conditions(plan, args.family, args.models, landmarker)
     if args.controlnet:
-        conditions = conditions or Conditions(plan, args.family, args.models, landmarker)
         pipe = load_pipe(args.models, [], device)
         yield ControlNetMethod("ControlNet", pipe, args.controlnet, args.hints, plan, conditions, args.weights[0], args.steps)
     for name, adapters in methods:
@@ -207,6 +208,8 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("demo"), help="base model")
     parser.add_argument("--method", type=named, action="append", default=[], metavar="NAME=FILE[,FILE]", help="adapter files that make a method; default: the base's own")
     parser.add_argument("--pictures", type=named, action="append", default=[], metavar="NAME=FOLDER", help="another method's pictures, KEY.png")
+    parser.add_argument("--faceid", type=named, action="append", default=[], metavar="NAME=FOLDER",
+                        help="an IP-Adapter-FaceID as a row: FOLDER holds base, ip-adapter-faceid*.bin, w600k_r50.onnx and, for Plus, image_encoder")  # fmt: skip
     parser.add_argument("--controlnet", type=Path, help="control: a ControlNet for the base, such as Arc2Face's, as a row; needs --hints")
     parser.add_argument("--hints", type=Path, help="what the ControlNet sees: NNN.png for each picture of OUT/targets")
     parser.add_argument("--real", action="append", default=[], help="real photos for FID, such as FFHQ; default: the plan's own photos")
