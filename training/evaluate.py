@@ -7,7 +7,8 @@
     python -m training.evaluate control  --source CelebA --out runs/celeba --models BASE --pictures other=FOLDER
 
 `control` is Table 1: identity photos x target photos, generated with the identity only, with landmarks, with the emotion, with both.
-`identity` is Table 2: several pictures of each identity without control. Both take any source of training/prepare.py.
+`identity` is Table 2: several pictures of each identity without control. Both take any source of training/prepare.py. Other methods are rows by --pictures,
+--controlnet and --faceid; --real gives FID its photos, --flame the parameters of EMOCA v2 or SMIRK (docs/results.md says what each metric needs).
 
 OUT holds results.parquet (a row a picture, every metric), summary.json, table.md, scatter and contact sheets, and the plan that another method can
 answer (training/benchmark.py; --pictures NAME=FOLDER scores its pictures). A run that was stopped goes on; `torchrun` shares the work, with the

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,6 +14,7 @@ from torch import Tensor, nn
 
 from facecrafter_core.errors import MetricError
 from facecrafter_core.faces.arcface import ArcFaceEncoder
+from training import evaluate
 from training.baselines import FaceIDMethod
 
 RANK, TOKENS, SIZE = 4, 4, 64
@@ -180,3 +182,18 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
     with pytest.raises(MetricError, match="pip install peft"):
         make()
+
+
+@needs_peft
+def test_it_is_a_row_of_the_identity_benchmark(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    root = Path(__file__).resolve().parents[2]
+    for i, portrait in enumerate(sorted((root / "demo/samples").glob("*.jpg"))[:2]):
+        (tmp_path / f"people/{i}").mkdir(parents=True)
+        (tmp_path / f"people/{i}/{i}.jpg").write_bytes(portrait.read_bytes())
+    folder, out = published(tmp_path / "faceid", ""), tmp_path / "out"
+    arguments = ["identity", "--source", str(tmp_path / "people"), "--split", "all", "--models", str(root / "demo"), "--out", str(out), "--faceid", f"FaceID={folder}"]
+    monkeypatch.setattr(sys, "argv", ["evaluate", *arguments, "--steps", "1", "--each", "2", "--identities", "2", "--processes", "1"])
+    evaluate.main()
+    row = json.loads((out / "summary.json").read_text())["rows"]["FaceID"]
+    assert row["pictures"] == 4 == row["without_face"] and row["parameters"] > 1e5, "noise has no face; what was made is counted"
+    assert len(list((out / "pictures/FaceID").glob("*.png"))) == 4

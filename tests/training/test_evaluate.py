@@ -258,3 +258,11 @@ def test_flame_parameters_of_rows_and_targets_are_columns(controlled: Path, peop
         run(monkeypatch, "control", people, again, *conditions, "--flame", f"{row}={tmp_path / 'row.npz'}")
     with pytest.raises(SystemExit, match=r"a row out of bundled, identity only; bundled, \+ landmarks, found nobody"):
         run(monkeypatch, "control", people, again, *conditions, "--flame", f"nobody={tmp_path / 'row.npz'}")
+
+
+def test_a_base_without_an_adapter_is_a_row(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Arc2Face alone: the identity, and nothing that would need landmarks or an emotion."""
+    shutil.copytree(ROOT / "demo", tmp_path / "base", ignore=shutil.ignore_patterns("adapter.safetensors", "samples"))
+    monkeypatch.setattr("training.methods.load_emotion_estimator", lambda *a: pytest.fail("nobody asked for an emotion"))
+    rows = run(monkeypatch, "identity", people, tmp_path / "out", "--each", "1", "--models", str(tmp_path / "base"))["rows"]
+    assert rows["bundled, identity only"]["parameters"] == 0
