@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -18,6 +19,7 @@ from facecrafter_core.errors import MetricError
 from facecrafter_core.faces.emotion import load_emotion_estimator
 from facecrafter_core.faces.identity import face_crop, load_identity_encoder
 from facecrafter_core.faces.landmarker import Face, FaceLandmarker
+from facecrafter_core.metrics.estimators import ARCFACE, MEDIAPIPE
 from training.benchmark import Plan
 
 BATCH = {"cpu": 4}
@@ -72,17 +74,35 @@ class Switches:
 class Conditions:
     """What the plan's pictures say to the core: identity vectors [I, D], landmarks [T, 478, 3], emotions [T, 10].
 
-    Made once a run; a face that cannot be read is an error here, not a picture without control.
+    Made once a run, each when a row first needs it; a face that cannot be read is an error here, not a picture without control.
     """
 
     def __init__(self, plan: Plan, family: str, models: Path, landmarker: FaceLandmarker) -> None:
-        encoder = load_identity_encoder(family, models)
-        crops = [face_crop(p, landmarker.find_face(p), encoder.crop_size) for p in plan.identities]
-        self.identities = torch.cat([encoder.encode(torch.stack(crops[i : i + 64])) for i in range(0, len(crops), 64)])
-        faces: list[Face] = [landmarker.find_face(p) for p in plan.targets]
-        self.landmarks = np.stack([f.landmarks / f.photo_size[1] for f in faces]) if faces else np.zeros((0, 478, 3), np.float32)
-        estimator = load_emotion_estimator("demo" if family == "demo" else "emonet", models)
-        self.emotions = np.stack([estimator.estimate(f, p).vector for f, p in zip(faces, plan.targets, strict=True)]) if faces else np.zeros((0, 10), np.float32)
+        self.plan, self.family, self.models, self.landmarker = plan, family, models, landmarker
+
+    @cached_property
+    def identities(self) -> torch.Tensor:
+        encoder = load_identity_encoder(self.family, self.models)
+        crops = [face_crop(p, self.landmarker.find_face(p), encoder.crop_size) for p in self.plan.identities]
+        return torch.cat([encoder.encode(torch.stack(crops[i : i + 64])) for i in range(0, len(crops), 64)])
+
+    @cached_property
+    def faces(self) -> list[Face]:
+        return [self.landmarker.find_face(p) for p in self.plan.targets]
+
+    @cached_property
+    def landmarks(self) -> np.ndarray:
+        return np.stack([f.landmarks / f.photo_size[1] for f in self.faces])
+
+    @cached_property
+    def emotions(self) -> np.ndarray:
+        estimator = load_emotion_estimator("demo" if self.family == "demo" else "emonet", self.models)
+        return np.stack([estimator.estimate(f, p).vector for f, p in zip(self.faces, self.plan.targets, strict=True)])
+
+
+def identity_conditioned(family: str) -> dict[str, str]:
+    """The estimator behind the identity of a family's base, for Method.conditioned."""
+    return {"identity": f"{family} identity encoder", **({"arcface": ARCFACE} if family == "full" else {})}
 
 
 class FaceCrafterMethod:
@@ -96,10 +116,10 @@ class FaceCrafterMethod:
     def __init__(self, name: str, pipe: FaceCrafterPipeline, switches: Switches, plan: Plan, conditions: Conditions, steps: int) -> None:
         self.name, self.pipe, self.switches, self.plan, self.conditions, self.steps = name, pipe, switches, plan, conditions, steps
         family = pipe.family.name
-        self.conditioned = {"identity": f"{family} identity encoder"}
+        self.conditioned = identity_conditioned(family)
         parts = []
         if switches.landmarks:
-            self.conditioned |= dict.fromkeys(("landmarks", "pose", "expression"), "MediaPipe face landmarker")
+            self.conditioned |= dict.fromkeys(("landmarks", "pose", "expression"), MEDIAPIPE)
             parts += [pipe.adapter.landmark, pipe.adapter.landmark_branch]
         if switches.emotion:
             self.conditioned["emotion"] = "demo emotion estimator" if family == "demo" else "EmoNet"

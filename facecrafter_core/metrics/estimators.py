@@ -20,9 +20,10 @@ from ..faces.landmarks import COUNT
 Reading = Mapping[str, np.ndarray]
 """What estimators find in N pictures, NaN where there is no face: pose [N, 3] (yaw, pitch, roll in degrees), expression [N, 52] (blendshape
 scores), landmarks [N, 478, 3] (units of the picture), identity [N, D] (unit vectors), emotion [N, 10] (valence, arousal, eight classes);
-inception [N, 2048] needs no face."""
+inception [N, 2048] needs no face. arcface [N, 512] is a second identity; flame_expression [N, E] and flame_pose [N, P] come from files (flame.py)."""
 
 MEDIAPIPE = "MediaPipe face landmarker"
+ARCFACE = "Arc2Face's ArcFace"
 
 
 class Estimator(Protocol):
@@ -133,7 +134,7 @@ def estimators_of(family: str, models: Path, device: str = "cpu") -> tuple[list[
     Args:
         models: the family's base; the demo's holds evaluators that took no part in its training.
     """
-    from .perceptual import FaceNet, Inception
+    from .perceptual import ArcFace, FaceNet, Inception
 
     there: list[Estimator] = [Landmarks()]
     missing: list[Missing] = []
@@ -142,7 +143,8 @@ def estimators_of(family: str, models: Path, device: str = "cpu") -> tuple[list[
         for what in ("identity", "emotion"):
             there.append(FaceReader(f"demo {what} evaluator", what, models / "evaluators" / f"{what}.safetensors", device))
     else:
-        wanted += [("facenet", "FaceNet", ("identity",), FaceNet), ("hsemotion", "HSEmotion", ("emotion",), EmotionReader)]  # EmoNet conditions
+        wanted += [("facenet", "FaceNet", ("identity",), FaceNet), ("arcface", ARCFACE, ("arcface",), ArcFace)]
+        wanted += [("hsemotion", "HSEmotion", ("emotion",), EmotionReader)]  # EmoNet conditions
     for asset, name, reads, make in wanted:
         one = load_or_missing(asset, name, reads, make, device)
         (missing if isinstance(one, Missing) else there).append(one)

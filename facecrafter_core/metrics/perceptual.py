@@ -1,4 +1,4 @@
-"""Features that compare pictures as a whole: Inception's for FID, AlexNet's for LPIPS, FaceNet's for ID similarity (Sec. 4.2).
+"""Features that compare pictures as a whole: Inception's for FID, AlexNet's for LPIPS, FaceNet's and ArcFace's for ID similarity (Sec. 4.2).
 
 The networks are those of torch-fidelity, lpips and facenet-pytorch (the extra "metrics"); their weights are assets, never downloaded here.
 """
@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import MetricError
+from ..errors import AssetError, MetricError, NoFaceError
 from ..faces.align import face_box
 from ..faces.landmarker import Face
-from .estimators import Reading
+from .estimators import ARCFACE, Reading
 
 BATCH = 32
 
@@ -42,6 +42,7 @@ class Inception:
         """[N, 2048]; a face is not needed."""
         import torch
 
+        _one_size(pictures)
         out = []
         with torch.inference_mode():
             for i in range(0, len(pictures), BATCH):
@@ -65,7 +66,7 @@ class FaceNet:
     def __init__(self, path: Path, device: str = "cpu") -> None:
         import torch
 
-        package = _package("facenet_pytorch", "--no-deps facenet-pytorch")
+        package = _package("facenet_pytorch", "'facenet-pytorch<2.6'")
         self.device, self.network = device, package.InceptionResnetV1(pretrained=None)
 
         def load() -> None:
@@ -86,6 +87,40 @@ class FaceNet:
             with torch.inference_mode():
                 out[seen] = self.network(((crops - 127.5) / 128).to(self.device)).float().cpu().numpy()
         return {"identity": out}
+
+
+class ArcFace:
+    """The recogniser that conditions the full size, beside FaceNet: how much of what was asked for came through.
+
+    Args:
+        path: arcface.onnx, of which find_asset knows. device: torch device.
+
+    Raises:
+        MetricError: InsightFace, ONNX Runtime or the detector's file is missing.
+    """
+
+    name, licence, reads = ARCFACE, "non-commercial research (InsightFace)", ("arcface",)
+
+    def __init__(self, path: Path, device: str = "cpu") -> None:
+        from ..faces.arcface import ArcFaceEncoder
+
+        try:
+            self.encoder = ArcFaceEncoder.load(device)
+        except AssetError as error:
+            raise MetricError(str(error)) from error
+
+    def read(self, pictures: Sequence[np.ndarray], faces: Sequence[Face | None]) -> Reading:
+        """[N, 512] unit vectors; NaN without a face, MediaPipe's or InsightFace's."""
+        from ..faces.identity import face_crop
+
+        out = np.full((len(faces), self.encoder.dim), np.nan, np.float32)
+        for i, face in enumerate(faces):
+            if face is not None:
+                try:
+                    out[i] = self.encoder.encode(face_crop(pictures[i], face, self.encoder.crop_size)[None])[0].numpy()
+                except NoFaceError:
+                    continue
+        return {"arcface": out}
 
 
 class Perceptual:
@@ -133,8 +168,9 @@ class Perceptual:
             pictures: N of one size. person: [N].
 
         Raises:
-            MetricError: nobody has two.
+            MetricError: nobody has two, or mixed sizes.
         """
+        _one_size(pictures)
         pairs = [(i, k) for i in range(len(person)) for k in range(i + 1, len(person)) if person[i] == person[k]]
         if not pairs:
             raise MetricError("Expected at least two pictures of a person for LPIPS, found one each. Use --each 2 or more.")
@@ -143,11 +179,18 @@ class Perceptual:
         return np.array([found[person[first] == one].mean() for one in np.unique(person[first])])
 
 
+def _one_size(pictures: Sequence[np.ndarray]) -> None:
+    sizes = {picture.shape for picture in pictures}
+    if len(sizes) > 1:
+        raise MetricError(f"Expected pictures of one size, found {' and '.join(f'{w} x {h}' for h, w, _ in sorted(sizes)[:3])}. Make them all the same size.")
+
+
 def _package(module: str, install: str) -> Any:
     try:
         return importlib.import_module(module)
-    except ImportError as error:
-        raise MetricError(f"package missing: pip install {install}") from error
+    except (ImportError, OSError, RuntimeError) as error:  # a torchvision of another torch fails in each of these ways
+        needs = f"; it needs {error.name} too" if isinstance(error, ImportError) and error.name not in (None, module) else ""
+        raise MetricError(f"package missing: pip install {install}{needs}") from error
 
 
 def _with_weights(path: Path, load: Any) -> Any:

@@ -4,6 +4,7 @@ The packages are the extra "metrics"; without them, what a table says is tested,
 """
 
 import importlib.util
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,11 +12,12 @@ import pytest
 import torch
 
 from facecrafter_core import assets
-from facecrafter_core.errors import MetricError
+from facecrafter_core.errors import MetricError, NoFaceError
 from facecrafter_core.faces.align import face_box
+from facecrafter_core.faces.arcface import ArcFaceEncoder
 from facecrafter_core.metrics import perceptual
 from facecrafter_core.metrics.estimators import Missing, estimators_of, load_or_missing
-from facecrafter_core.metrics.perceptual import FaceNet, Inception, Perceptual
+from facecrafter_core.metrics.perceptual import ArcFace, FaceNet, Inception, Perceptual
 from facecrafter_core.metrics.statistics import frechet_distance
 
 
@@ -47,7 +49,32 @@ def test_a_metric_without_its_package_or_weights_says_what_to_do(tmp_path: Path,
     monkeypatch.setattr(perceptual.importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
     missing = load_or_missing("alexnet", "AlexNet", ("LPIPS",), Perceptual, "cpu")
     assert missing.reason == "package missing: pip install lpips"
-    assert [m.reads for m in estimators_of("full", tmp_path)[1]] == [("FID",), ("identity",), ("emotion",)]
+    assert [m.reads for m in estimators_of("full", tmp_path)[1]] == [("FID",), ("identity",), ("arcface",), ("emotion",)]
+
+
+def test_a_package_that_lacks_another_says_which(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "lpips.py").write_text("import a_package_that_is_nowhere")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(sys.modules, "lpips", raising=False)
+    with pytest.raises(MetricError, match="pip install lpips; it needs a_package_that_is_nowhere too"):
+        Perceptual(tmp_path / "alexnet.pth")
+    monkeypatch.delitem(sys.modules, "lpips", raising=False)
+
+
+def test_arcface_reads_each_face_and_leaves_out_what_insightface_does_not_see(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    class Encoder:
+        dim, crop_size = 512, 64
+
+        def encode(self, crops: torch.Tensor) -> torch.Tensor:
+            if crops.mean() < 0:
+                raise NoFaceError("none")
+            return torch.nn.functional.normalize(crops.flatten(1)[:, :512], dim=1)
+
+    monkeypatch.setattr(ArcFaceEncoder, "load", lambda device: Encoder())
+    monkeypatch.setattr("facecrafter_core.faces.identity.face_crop", lambda photo, face, size: torch.from_numpy(photo).permute(2, 0, 1) / 127.5 - 1)
+    bright, dark = (np.full((64, 64, 3), value, np.uint8) for value in (255, 0))
+    found = ArcFace(tmp_path / "arcface.onnx").read([bright, dark, bright], [Found(10, 50), Found(10, 50), None])["arcface"]
+    assert np.linalg.norm(found[0]) == pytest.approx(1) and np.isnan(found[1:]).all()
 
 
 def test_a_face_box_is_the_square_around_the_landmarks_with_a_margin():
@@ -73,6 +100,8 @@ def test_fid_is_0_for_the_same_pictures_and_not_for_others(tmp_path: Path):
     a, b = (reader.read(pictures(6, seed), [None] * 6)["inception"] for seed in (0, 1))
     assert a.shape == (6, 2048) and np.isfinite(a).all()
     assert frechet_distance(a, b) > 0 and abs(frechet_distance(a, a)) < 1e-3 * frechet_distance(a, b)
+    with pytest.raises(MetricError, match="pictures of one size, found 48 x 48 and 96 x 96"):
+        reader.read([*pictures(1), pictures(1)[0][:48, :48]], [None] * 2)
     (tmp_path / "broken.pth").write_bytes(b"no")
     with pytest.raises(MetricError, match="does not hold the weights"):
         Inception(tmp_path / "broken.pth")
