@@ -3,8 +3,6 @@
 from functools import lru_cache
 
 import comfy.sd
-import comfy.sd1_clip
-import comfy.supported_models_base
 import torch
 from facecrafter.facecrafter_core.control.adapter import new_adapter, save_adapter
 from facecrafter.facecrafter_core.diffusion.families import (
@@ -34,9 +32,9 @@ def predictions():
             torch.nn.init.normal_(layer.weight, std=0.05)
     save_adapter(adapter, path)
     model = comfy.sd.load_diffusion_model_state_dict(unet.state_dict(), model_options={"dtype": torch.float32})
-    target = comfy.supported_models_base.ClipTarget(comfy.sd1_clip.SD1Tokenizer, comfy.sd1_clip.SD1ClipModel)
-    clip = comfy.sd.CLIP(target, parameters=1)
-    clip.load_sd({k if k.startswith("text_model.") else f"text_model.{k}": w for k, w in encoder.state_dict().items()})
+    weights = {k if k.startswith("text_model.") else f"text_model.{k}": w for k, w in encoder.state_dict().items()}
+    torch.save(weights, path.with_name("pytorch_model.bin"))  # as Arc2Face ships it, and as CLIPLoader loads it
+    clip = comfy.sd.load_clip([str(path.with_name("pytorch_model.bin"))], clip_type=comfy.sd.CLIPType.STABLE_DIFFUSION)
     pipe = FaceCrafterPipeline(unet, new_autoencoder(FULL), encoder, new_scheduler(FULL), adapter)
     return predictions_of_both_hosts(
         FaceCrafter(managed_adapter(path), clip), model, pipe, conditions(1, width=FULL.identity_dim), ALPHAS, 400, FULL.latent_size
