@@ -366,7 +366,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_sampling(run, steps=25)
     run.add_argument("--count", metavar="N", type=_count, default=1, help="pictures; picture i has seed SEED + i")
     run.add_argument("--out", metavar="PATH", type=Path, default=Path("output/portrait.png"), help="file to write; several get their seed in the name")
-    run.add_argument("--model", metavar="FOLDER", type=Path, help="model folder; without it the demo model")
+    run.add_argument("--model", metavar="FOLDER", type=Path, help="model folder, or arc2face for what assets download --for full brought; without it the demo model")
     run.add_argument("--adapter", metavar="FILE", type=Path, help="adapter file; without it the folder's own")
     run.add_argument("--device", metavar="NAME", default="cpu", help="torch device, such as cpu or cuda")
     generate.set_defaults(run=run_generate)

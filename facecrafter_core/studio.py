@@ -37,9 +37,9 @@ class Studio:
     """A model folder, ready for photos.
 
     Args:
-        folder: a FaceCrafter base: the demo's or a full-size one.
+        folder: a FaceCrafter base: the demo's or a full-size one; "arc2face" for Arc2Face's downloaded files.
         adapter: adapter file; None takes the folder's own.
-        device: torch device, such as "cpu" or "cuda".
+        device: torch device, such as "cpu" or "cuda"; off the CPU, the full size runs in fp16.
 
     Raises:
         ModelError, AdapterError: the folder or the adapter is missing, incomplete or does not fit.
@@ -54,7 +54,9 @@ class Studio:
 
         self.folder = Path(folder)
         check_device(device)
-        self.pipe: FaceCrafterPipeline = FaceCrafterPipeline.from_pretrained(self.folder, adapter).to(device, torch.float32)
+        self.pipe: FaceCrafterPipeline = FaceCrafterPipeline.from_pretrained(self.folder, adapter)
+        half = device != "cpu" and self.pipe.family.name == "full"
+        self.pipe.to(device, torch.float16 if half else torch.float32)
         self.pipe.set_progress_bar_config(disable=True)
         self.landmarker = FaceLandmarker()
         self.identity_encoder = load_identity_encoder(self.pipe.family.name, self.folder)

@@ -81,7 +81,7 @@ def make_plan(
     for person in people:
         if len(chosen) == identities:
             break
-        usable = _usable(own[person], 2, size, landmarker, rotate=True)
+        usable = find_squares(own[person], 2, size, landmarker, rotate=True)
         if usable:
             faces.append(usable[0][1])
             references.append(usable[-1][1])
@@ -95,7 +95,7 @@ def make_plan(
         return Plan(faces, references, [], identity, np.full(pictures, -1), seed + np.arange(pictures), {**settings, "pictures": pictures})
     pool = [item for item in items if item.key not in used]
     rng.shuffle(pool)
-    found = _usable(pool, targets * CANDIDATES, size, landmarker, rotate=False)
+    found = find_squares(pool, targets * CANDIDATES, size, landmarker, rotate=False)
     if not found:
         raise MetricError("Expected photos beside those of the identities to take targets from, found none with a face. Give more photos a person.")
     found = _stratified(found, targets)
@@ -108,7 +108,7 @@ def make_plan(
 Found = tuple[Item, np.ndarray, np.ndarray]  # photo's place, its square, and (yaw, pitch, blendshapes)
 
 
-def _usable(items: Sequence[Item], wanted: int, size: int, landmarker: FaceLandmarker, rotate: bool) -> list[Found]:
+def find_squares(items: Sequence[Item], wanted: int, size: int, landmarker: FaceLandmarker, rotate: bool) -> list[Found]:
     """The first photos with a face."""
     out: list[Found] = []
     for item in items:

@@ -7,7 +7,8 @@
     python -m training.evaluate control  --source CelebA --out runs/celeba --models BASE --pictures other=FOLDER
 
 `control` is Table 1: identity photos x target photos, generated with the identity only, with landmarks, with the emotion, with both.
-`identity` is Table 2: several pictures of each identity without control. Both take any source of training/prepare.py.
+`identity` is Table 2: several pictures of each identity without control. Both take any source of training/prepare.py. Other methods are rows by --pictures,
+--controlnet and --faceid; --real gives FID its photos, --flame the parameters of EMOCA v2 or SMIRK (docs/results.md says what each metric needs).
 
 OUT holds results.parquet (a row a picture, every metric), summary.json, table.md, scatter and contact sheets, and the plan that another method can
 answer (training/benchmark.py; --pictures NAME=FOLDER scores its pictures). A run that was stopped goes on; `torchrun` shares the work, with the
@@ -18,11 +19,8 @@ from __future__ import annotations
 
 import argparse
 import itertools
-import multiprocessing
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -33,13 +31,16 @@ from facecrafter_core.assets import add_search_folder
 from facecrafter_core.diffusion.families import FAMILIES
 from facecrafter_core.diffusion.guidance import Guidance
 from facecrafter_core.errors import FaceCrafterError, MetricError
-from facecrafter_core.faces.landmarker import Face, FaceLandmarker
-from facecrafter_core.files import write_whole
-from facecrafter_core.metrics.estimators import Estimator, Reading, estimators_of, find_faces, read_all
+from facecrafter_core.faces.landmarker import FaceLandmarker
+from facecrafter_core.metrics.estimators import Estimator, Missing, estimators_of, load_or_missing
+from facecrafter_core.metrics.flame import read_flame
+from facecrafter_core.metrics.perceptual import Perceptual
+from training.baselines import ControlNetMethod, FaceIDMethod
 from training.benchmark import Plan, load_plan, make_plan, save_plan
 from training.loop import World
 from training.methods import Conditions, FaceCrafterMethod, Folder, Method, Switches, load_pipe
 from training.prepare import list_items
+from training.readings import Finder, asked_for, gather, load_picture, measure, real_features
 from training.results import write_results
 from training.sources import READERS, SourceError
 
@@ -47,44 +48,6 @@ CHUNK = 50
 """Requests that are generated together; fixed, so that the pictures do not depend on the number of processes."""
 
 CONDITIONS = {"identity only": (False, False), "+ landmarks": (True, False), "+ emotion": (False, True), "+ both": (True, True)}
-
-
-class Finder:
-    """find_faces in several processes.
-
-    Args:
-        processes: 1 works in this one.
-    """
-
-    def __init__(self, processes: int) -> None:
-        self.processes, self.landmarker = processes, FaceLandmarker()
-        context = multiprocessing.get_context("spawn")  # MediaPipe and CUDA do not survive a fork
-        self.pool = ProcessPoolExecutor(processes, context, initializer=_start_finder) if processes > 1 else None
-
-    def __call__(self, pictures: Sequence[np.ndarray]) -> list[Face | None]:
-        if self.pool is None:
-            return find_faces(pictures, self.landmarker)
-        return list(self.pool.map(_find, pictures, chunksize=max(1, len(pictures) // (2 * self.processes))))
-
-    def close(self) -> None:
-        if self.pool is not None:
-            self.pool.shutdown()
-
-
-def _start_finder() -> None:
-    import cv2
-
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
-
-
-@cache
-def _landmarker() -> FaceLandmarker:
-    return FaceLandmarker()
-
-
-def _find(picture: np.ndarray) -> Face | None:
-    return find_faces([picture], _landmarker())[0]
 
 
 def chunks(count: int, world: World) -> Iterator[tuple[int, range]]:
@@ -102,36 +65,41 @@ def run_row(method: Method, plan: Plan, out: Path, estimators: list[Estimator], 
     with tqdm(total=sum(len(r) for _, r in mine), unit="img", desc=method.name, disable=None if world.rank == 0 else True) as bar:
         for number, requests in mine:
             part = out / "measures" / method.name / f"{number:05d}.npz"
+            files = [out / "pictures" / method.name / f"{plan.keys[i]}.png" for i in requests]
             if not part.is_file():
-                pictures = method.generate(requests)
-                folder = out / "pictures" / method.name
-                folder.mkdir(parents=True, exist_ok=True)
-                for i, picture in zip(requests, pictures, strict=True):
-                    Image.fromarray(picture).save(folder / f"{plan.keys[i]}.png")
-                reading = read_all(estimators, pictures, find(pictures))
-                write_whole(part, lambda file, reading=reading: np.savez(file, **reading))
+                files[0].parent.mkdir(parents=True, exist_ok=True)
+                for file, picture in zip(files, method.generate(requests), strict=True):
+                    Image.fromarray(picture).save(file)
+            measure(part, estimators, lambda files=files: [load_picture(f) for f in files], find)
             bar.update(len(requests))
 
 
-def gather(folder: Path, count: int) -> dict[str, np.ndarray]:
-    """The parts of a row, in order."""
-    parts = [np.load(p) for p in sorted(folder.glob("*.npz"))]
-    together = {name: np.concatenate([p[name] for p in parts]) for name in parts[0].files}
-    if any(len(values) != count for values in together.values()):
-        raise MetricError(f"Expected {count} measured pictures in {folder}, found {len(next(iter(together.values())))}. Remove the folder and run again.")
-    return together
+def add_flame(files: Sequence[tuple[str, list[Path]]], plan: Plan, readings: dict[str, dict[str, np.ndarray]], asked: dict[str, dict[str, np.ndarray]]) -> list[Missing]:
+    """Puts the FLAME parameters of --flame beside what was read of the rows and of the targets; what was not given.
+
+    Raises:
+        MetricError: no such row, or the files do not fit (see read_flame).
+    """
+    for name, [file] in files:
+        if name != "targets" and name not in readings:
+            raise MetricError(f"Expected --flame for targets or a row out of {'; '.join(readings)}, found {name}.")
+        if name == "targets":
+            asked["target"] |= read_flame(file, [f"{i:03d}" for i in range(len(plan.targets))])
+        else:
+            readings[name] |= read_flame(file, plan.keys)
+    if not files:
+        return []
+    if plan.targets and "flame_pose" not in asked["target"]:
+        raise MetricError("Expected --flame targets=FILE with the parameters of the plan's targets beside those of rows, found none.")
+    return [Missing("EMOCA v2 or SMIRK", ("FLAME",), "not given: --flame")] if any("flame_pose" not in r for r in readings.values()) else []
 
 
-def asked_for(plan: Plan, estimators: list[Estimator], find: Finder, out: Path) -> dict[str, Reading]:
-    """Readings of the targets (empty without any) and of the references: what the rows are compared with."""
-    file = out / "asked.npz"
-    if not file.is_file():
-        pictures = {"target": plan.targets, "reference": plan.references}
-        readings = {kind: read_all(estimators, some, find(some)) if some else {} for kind, some in pictures.items()}
-        flat = {f"{kind}_{name}": values for kind, reading in readings.items() for name, values in reading.items()}
-        write_whole(file, lambda stream: np.savez(stream, **flat))
-    with np.load(file) as flat:
-        return {kind: {n.removeprefix(f"{kind}_"): flat[n] for n in flat.files if n.startswith(f"{kind}_")} for kind in ("target", "reference")}
+def real_photos(args: argparse.Namespace, estimators: Sequence[Estimator], find: Finder) -> np.ndarray | None:
+    """Features of --real, where it is given and Inception is there."""
+    inception = [e for e in estimators if "inception" in e.reads]
+    if not args.real or not inception:
+        return None
+    return real_features(list_items(args.real, "auto"), inception[0], args.real_count, FAMILIES[args.family].image_size, args.seed, find, args.out)
 
 
 def same_settings(plan: Plan, args: argparse.Namespace) -> None:
@@ -153,14 +121,19 @@ def rows_of(args: argparse.Namespace, plan: Plan, landmarker: FaceLandmarker, de
     """All rows of the table, one after the other, so that one model is loaded at a time."""
     for name, [folder] in args.pictures:
         yield Folder(name, folder, plan)
-    methods = args.method or ([] if args.pictures else [("bundled", [])])
-    conditions = Conditions(plan, args.family, args.models, landmarker) if methods else None
+    for name, [folder] in args.faceid:
+        yield FaceIDMethod(name, folder, plan, args.steps, device)
+    methods = args.method or ([] if args.pictures or args.faceid or args.controlnet else [("bundled", [])])
+    conditions = Conditions(plan, args.family, args.models, landmarker)
+    if args.controlnet:
+        pipe = load_pipe(args.models, [], device)
+        yield ControlNetMethod("ControlNet", pipe, args.controlnet, args.hints, plan, conditions, args.weights[0], args.steps)
     for name, adapters in methods:
         pipe = load_pipe(args.models, adapters, device)
-        has = {"landmarks": pipe.adapter.landmark is not None, "emotion": pipe.adapter.emotion is not None}
+        has = {part: getattr(pipe.adapter, part, None) is not None for part in ("landmark", "emotion")}  # a base without an adapter has neither
         for label, (landmarks, emotion) in CONDITIONS.items():
             wanted = label == "identity only" if args.benchmark == "identity" else label in args.conditions
-            if not wanted or (landmarks and not has["landmarks"]) or (emotion and not has["emotion"]):
+            if not wanted or (landmarks and not has["landmark"]) or (emotion and not has["emotion"]):
                 continue
             for point, switches in grid(args, landmarks, emotion):
                 yield FaceCrafterMethod(f"{name}, {label}{point}", pipe, switches, plan, conditions, args.steps)
@@ -202,6 +175,8 @@ def evaluate(args: argparse.Namespace) -> None:
     if args.family == "full":
         add_search_folder(args.models)
     estimators, missing = estimators_of(args.family, args.models, str(world.device))
+    lpips = load_or_missing("alexnet", "AlexNet", ("LPIPS",), Perceptual, str(world.device)) if args.benchmark == "identity" else None
+    missing += [lpips] if isinstance(lpips, Missing) else []
     if args.plan_only:
         find.close()
         print(f"{len(plan)} requests in {args.out / 'requests.csv'}")
@@ -214,8 +189,14 @@ def evaluate(args: argparse.Namespace) -> None:
     world.wait()
     if world.rank == 0:
         readings = {name: gather(args.out / "measures" / name, len(plan)) for name, _, _ in table}
+        if isinstance(lpips, Perceptual):
+            for name, reading in readings.items():
+                reading["lpips"] = lpips.among([load_picture(args.out / "pictures" / name / f"{key}.png") for key in plan.keys], plan.identity)
+        missing += add_flame(args.flame, plan, readings, asked)
+        real = real_photos(args, estimators, find)
         settings = {"benchmark": args.benchmark, "split": args.split, "steps": args.steps, "weights": list(args.weights), **plan.settings}
-        write_results(args.out, plan, table, readings, asked, estimators, missing, settings)
+        settings |= {"real": ", ".join(Path(r).name for r in args.real)} if real is not None else {}
+        write_results(args.out, plan, table, readings, asked, estimators, missing, settings, real)
         print((args.out / "table.md").read_text())
     find.close()
     world.close()
@@ -231,6 +212,14 @@ def main() -> None:
     parser.add_argument("--models", type=Path, default=Path("demo"), help="base model")
     parser.add_argument("--method", type=named, action="append", default=[], metavar="NAME=FILE[,FILE]", help="adapter files that make a method; default: the base's own")
     parser.add_argument("--pictures", type=named, action="append", default=[], metavar="NAME=FOLDER", help="another method's pictures, KEY.png")
+    parser.add_argument("--faceid", type=named, action="append", default=[], metavar="NAME=FOLDER",
+                        help="an IP-Adapter-FaceID as a row: FOLDER holds base, ip-adapter-faceid*.bin, w600k_r50.onnx and, for Plus, image_encoder")  # fmt: skip
+    parser.add_argument("--controlnet", type=Path, help="control: a ControlNet for the base, such as Arc2Face's, as a row; needs --hints")
+    parser.add_argument("--hints", type=Path, help="what the ControlNet sees: NNN.png for each picture of OUT/targets")
+    parser.add_argument("--real", action="append", default=[], help="real photos for FID, such as FFHQ; default: the plan's own photos")
+    parser.add_argument("--real-count", type=int, default=2000, help="how many of them, by --seed")
+    parser.add_argument("--flame", type=named, action="append", default=[], metavar="ROW=FILE",
+                        help="FLAME parameters of a row's pictures, and of the targets (targets=FILE): folder, .npz or .csv; see facecrafter_core/metrics/flame.py")  # fmt: skip
     parser.add_argument("--conditions", nargs="+", choices=tuple(CONDITIONS), default=list(CONDITIONS))
     parser.add_argument("--identities", type=int, default=100)
     parser.add_argument("--targets", type=int, default=100, help="control: target photos")
@@ -245,8 +234,10 @@ def main() -> None:
     parser.add_argument("--plan-only", action="store_true", help="write the plan that other methods answer, and stop")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    if min(args.identities, args.targets, args.count, args.each, args.steps, args.processes) < 1:
+    if min(args.identities, args.targets, args.count, args.each, args.steps, args.processes, args.real_count) < 1:
         parser.error("numbers must be at least 1")
+    if args.controlnet and (args.hints is None or args.benchmark != "control"):
+        parser.error("--controlnet is a row of control and needs --hints")
     try:
         evaluate(args)
     except (FaceCrafterError, SourceError) as error:

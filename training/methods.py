@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Protocol
 
@@ -15,9 +16,10 @@ from facecrafter_core.control.adapter import read_adapter_metadata
 from facecrafter_core.diffusion.guidance import Guidance
 from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
 from facecrafter_core.errors import MetricError
-from facecrafter_core.faces.emotion_estimators import AUTOMATIC, load_emotion_estimator
+from facecrafter_core.faces.emotion_estimators import AUTOMATIC, EmotionEstimator, load_emotion_estimator
 from facecrafter_core.faces.identity import face_crop, load_identity_encoder
 from facecrafter_core.faces.landmarker import Face, FaceLandmarker
+from facecrafter_core.metrics.estimators import ARCFACE, MEDIAPIPE
 from training.benchmark import Plan
 
 BATCH = {"cpu": 4}
@@ -72,18 +74,39 @@ class Switches:
 class Conditions:
     """What the plan's pictures say to the core: identity vectors [I, D], landmarks [T, 478, 3], emotions [T, 10] and who estimated them.
 
-    Made once a run; a face that cannot be read is an error here, not a picture without control.
+    Made once a run, each when a row first needs it; a face that cannot be read is an error here, not a picture without control.
     """
 
     def __init__(self, plan: Plan, family: str, models: Path, landmarker: FaceLandmarker) -> None:
-        encoder = load_identity_encoder(family, models)
-        crops = [face_crop(p, landmarker.find_face(p), encoder.crop_size) for p in plan.identities]
-        self.identities = torch.cat([encoder.encode(torch.stack(crops[i : i + 64])) for i in range(0, len(crops), 64)])
-        faces: list[Face] = [landmarker.find_face(p) for p in plan.targets]
-        self.landmarks = np.stack([f.landmarks / f.photo_size[1] for f in faces]) if faces else np.zeros((0, 478, 3), np.float32)
-        estimator = load_emotion_estimator(AUTOMATIC, family, models)
-        self.emotions = estimator.estimate([estimator.look(p, f) for p, f in zip(plan.targets, faces, strict=True)])
-        self.emotion_estimator = estimator.name
+        self.plan, self.family, self.models, self.landmarker = plan, family, models, landmarker
+
+    @cached_property
+    def identities(self) -> torch.Tensor:
+        encoder = load_identity_encoder(self.family, self.models)
+        crops = [face_crop(p, self.landmarker.find_face(p), encoder.crop_size) for p in self.plan.identities]
+        return torch.cat([encoder.encode(torch.stack(crops[i : i + 64])) for i in range(0, len(crops), 64)])
+
+    @cached_property
+    def faces(self) -> list[Face]:
+        return [self.landmarker.find_face(p) for p in self.plan.targets]
+
+    @cached_property
+    def landmarks(self) -> np.ndarray:
+        return np.stack([f.landmarks / f.photo_size[1] for f in self.faces])
+
+    @cached_property
+    def emotions(self) -> np.ndarray:
+        looks = [self.estimator.look(p, f) for p, f in zip(self.plan.targets, self.faces, strict=True)]
+        return self.estimator.estimate(looks)
+
+    @cached_property
+    def estimator(self) -> EmotionEstimator:
+        return load_emotion_estimator(AUTOMATIC, self.family, self.models)
+
+
+def identity_conditioned(family: str) -> dict[str, str]:
+    """The estimator behind the identity of a family's base, for Method.conditioned."""
+    return {"identity": f"{family} identity encoder", **({"arcface": ARCFACE} if family == "full" else {})}
 
 
 class FaceCrafterMethod:
@@ -97,13 +120,13 @@ class FaceCrafterMethod:
     def __init__(self, name: str, pipe: FaceCrafterPipeline, switches: Switches, plan: Plan, conditions: Conditions, steps: int) -> None:
         self.name, self.pipe, self.switches, self.plan, self.conditions, self.steps = name, pipe, switches, plan, conditions, steps
         family = pipe.family.name
-        self.conditioned = {"identity": f"{family} identity encoder"}
+        self.conditioned = identity_conditioned(family)
         parts = []
         if switches.landmarks:
-            self.conditioned |= dict.fromkeys(("landmarks", "pose", "expression"), "MediaPipe face landmarker")
+            self.conditioned |= dict.fromkeys(("landmarks", "pose", "expression"), MEDIAPIPE)
             parts += [pipe.adapter.landmark, pipe.adapter.landmark_branch]
         if switches.emotion:
-            self.conditioned["emotion"] = conditions.emotion_estimator
+            self.conditioned["emotion"] = conditions.estimator.name
             parts += [pipe.adapter.emotion, pipe.adapter.emotion_branch]
         self.parameters = sum(p.numel() for part in parts for p in part.parameters())
 

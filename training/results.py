@@ -16,7 +16,7 @@ from facecrafter_core.faces.emotion import EMOTIONS
 from facecrafter_core.files import write_whole
 from facecrafter_core.metrics import control
 from facecrafter_core.metrics.estimators import Estimator, Missing, same_as
-from facecrafter_core.metrics.statistics import bootstrap_interval, root_mean
+from facecrafter_core.metrics.statistics import bootstrap_interval, frechet_distance, root_mean
 from training.benchmark import Plan
 
 Row = tuple[str, int, Mapping[str, str]]  # name, added parameters, what conditioned it
@@ -28,6 +28,8 @@ SCATTER = {
 """Pictures of asked-for against found: (reading, column)."""
 
 ROOTS = {  # column of squared errors -> heading and digits
+    "flame_expression_error": ("Exp-RMSE (FLAME)", 4),
+    "flame_pose_error": ("Pose-RMSE (FLAME)", 4),
     "expression_error": ("Exp-RMSE (52 scores)", 4),
     "pose_error": ("Pose-RMSE (degrees)", 2),
     "valence_error": ("V-RMSE", 3),
@@ -39,10 +41,31 @@ MEANS = {
     "landmark_error": ("Landmark error (% of eye distance)", 2),
     "same_class": ("Class-ACC (%)", 1),
     "similarity": ("ID-Sim", 3),
+    "arcface_similarity": ("ID-Sim (ArcFace)", 3),
     "own": ("Own identity first (%)", 1),
     "found": ("Face found (%)", 1),
 }
+SPREADS = {
+    "pose_spread": ("Pose spread (degrees)", 2),
+    "expression_spread": ("Expression spread (scores)", 4),
+    "flame_pose_spread": ("Pose spread (FLAME)", 4),
+    "flame_expression_spread": ("Expression spread (FLAME)", 4),
+    "lpips": ("LPIPS between a person's pictures", 3),
+}
+FEW = " With fewer than 2,048 of either it is biased upwards: compare it only within this table."
 PERCENT = {"same_class", "own", "found"}
+FEWEST_FOR_FID = 50
+"""Pictures on either side: from fewer, a covariance of 2,048 features says nothing."""
+
+EMOTION_COLUMNS = ("valence_error", "arousal_error", "distribution_error", "distribution_distance", "same_class")
+COLUMNS = {  # what a Missing would read -> (columns with targets, columns without)
+    "FID": (("fid",), ("fid",)),
+    "LPIPS": ((), ("lpips",)),
+    "identity": (("similarity", "own"), ("similarity", "own")),
+    "arcface": (("arcface_similarity",), ("arcface_similarity",)),
+    "emotion": (EMOTION_COLUMNS, ()),
+    "FLAME": (("flame_expression_error", "flame_pose_error"), ("flame_expression_spread", "flame_pose_spread")),
+}
 
 
 def columns_of(plan: Plan, reading: Mapping[str, np.ndarray], target: Mapping[str, np.ndarray], reference: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
@@ -51,6 +74,8 @@ def columns_of(plan: Plan, reading: Mapping[str, np.ndarray], target: Mapping[st
     if "identity" in reading:
         out["similarity"] = control.similarity(reading["identity"], reference["identity"][plan.identity])
         out["own"] = control.own_among(reading["identity"], reference["identity"], plan.identity)
+    if "arcface" in reading:
+        out["arcface_similarity"] = control.similarity(reading["arcface"], reference["arcface"][plan.identity])
     for i, name in enumerate(("yaw", "pitch", "roll")):
         out[f"{name}_found"] = reading["pose"][:, i]
     if not target:
@@ -59,6 +84,9 @@ def columns_of(plan: Plan, reading: Mapping[str, np.ndarray], target: Mapping[st
     out["landmark_error"] = control.landmark_error(reading["landmarks"], asked["landmarks"])
     out["expression_error"] = control.squared_error(reading["expression"], asked["expression"])
     out["pose_error"] = control.squared_error(reading["pose"], asked["pose"])
+    for name in ("flame_expression", "flame_pose"):
+        if name in reading:
+            out[f"{name}_error"] = control.squared_error(reading[name], asked[name])
     if "emotion" in reading:
         for i, name in enumerate(("valence", "arousal")):
             out[f"{name}_error"] = control.squared_error(reading["emotion"][:, [i]], asked["emotion"][:, [i]])
@@ -72,8 +100,13 @@ def columns_of(plan: Plan, reading: Mapping[str, np.ndarray], target: Mapping[st
     return out
 
 
-def summarise(columns: Mapping[str, np.ndarray], plan: Plan, reading: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """metric -> {value, low, high}: RMSE or mean with its 95% bootstrap interval over pictures (over people for spreads)."""
+def summarise(columns: Mapping[str, np.ndarray], plan: Plan, reading: Mapping[str, np.ndarray], real: np.ndarray | None = None) -> dict[str, Any]:
+    """metric -> {value, low, high}: RMSE or mean with its 95% bootstrap interval over pictures (over people for spreads); FID has no interval.
+    A metric that could not be measured is {missing: why}.
+
+    Args:
+        reading: also "lpips", a value a person, where it was measured. real: Inception's features of real photos [M, 2048].
+    """
     out: dict[str, Any] = {"pictures": len(plan), "without_face": int(len(plan) - columns["found"].sum())}
     for name in ROOTS.keys() & columns.keys():
         low, high = bootstrap_interval(columns[name], root_mean)
@@ -81,6 +114,16 @@ def summarise(columns: Mapping[str, np.ndarray], plan: Plan, reading: Mapping[st
     spreads = {} if plan.targets else {
         "pose_spread": control.spread(reading["pose"][:, :2], plan.identity), "expression_spread": control.spread(reading["expression"], plan.identity)
     }  # fmt: skip
+    if not plan.targets:
+        spreads |= {f"{name}_spread": control.spread(reading[name], plan.identity) for name in ("flame_pose", "flame_expression") if name in reading}
+    if "lpips" in reading:
+        spreads["lpips"] = reading["lpips"]
+    if real is not None and "inception" in reading:
+        out["fid"] = {"pictures": len(plan), "real": len(real)}
+        if min(len(plan), len(real)) < FEWEST_FOR_FID:
+            out["fid"]["missing"] = f"too few: {len(plan)} pictures against {len(real)} photos, at least {FEWEST_FOR_FID} each"
+        else:
+            out["fid"]["value"] = frechet_distance(reading["inception"], real)
     for name, values in {**{n: columns[n] for n in MEANS.keys() & columns.keys()}, **spreads}.items():
         low, high = bootstrap_interval(values)
         value = float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
@@ -88,9 +131,14 @@ def summarise(columns: Mapping[str, np.ndarray], plan: Plan, reading: Mapping[st
     return out
 
 
+def not_measured(missing: Sequence[Missing], controlled: bool) -> dict[str, str]:
+    """column -> why it has no number. controlled: the benchmark has targets."""
+    return {column: m.reason for m in missing for what in m.reads for column in COLUMNS[what][0 if controlled else 1]}
+
+
 def table(summary: Mapping[str, Mapping[str, Any]], rows: Sequence[Row], estimators: Sequence[Estimator], missing: Sequence[Missing], settings: Mapping[str, Any]) -> str:
     """The paper's table as Markdown, with who measured what under it."""
-    headings = {**ROOTS, **MEANS, "pose_spread": ("Pose spread (degrees)", 2), "expression_spread": ("Expression spread (scores)", 4)}
+    headings = {**ROOTS, **MEANS, **SPREADS, "fid": ("FID", 1)}
     present = [name for name in headings if any(name in values for values in summary.values())]
     lines = ["| Method | " + " | ".join(headings[n][0] for n in present) + " | Extra parameters |", "|---" * (len(present) + 2) + "|"]
     for name, parameters, _ in rows:
@@ -98,17 +146,23 @@ def table(summary: Mapping[str, Mapping[str, Any]], rows: Sequence[Row], estimat
         for metric in present:
             entry, digits = summary[name].get(metric), headings[metric][1]
             scale = 100 if metric in PERCENT else 1
-            if entry is None or not np.isfinite(entry["value"]):
-                cells.append("no face" if entry is not None else "-")
+            if entry is None or "missing" in entry:
+                cells.append(entry["missing"] if entry else "-")
+            elif not np.isfinite(entry["value"]):
+                cells.append("no face")
+            elif "low" not in entry:
+                cells.append(f"{entry['value']:.{digits}f}")
             else:
                 cells.append(f"{scale * entry['value']:.{digits}f} [{scale * entry['low']:.{digits}f}, {scale * entry['high']:.{digits}f}]")
         extra = "not known" if parameters < 0 else f"{parameters / 1e6:.2f}M"
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {extra} |")
+    fid = next((values["fid"] for values in summary.values() if "value" in values.get("fid", {})), None)
     measured = {what: e.name for e in estimators for what in e.reads}
     notes = ["In brackets: 95% bootstrap interval over pictures. Settings: " + ", ".join(f"{k} {v}" for k, v in settings.items()) + "."]
     without = {name: summary[name]["without_face"] for name, _, _ in rows if summary[name]["without_face"]}
     notes += [f"Pictures without a face, left out of the errors: {', '.join(f'{n} {c}' for n, c in without.items())}."] if without else []
     notes += ["Measured by: " + "; ".join(f"{what}: {name}" for what, name in measured.items()) + "."]
+    notes += [f"FID: {fid['pictures']} pictures against {fid['real']} photos {'of ' + settings['real'] if 'real' in settings else 'of the plan'}; FID depends on both numbers." + FEW * (min(fid["pictures"], fid["real"]) < 2048)] if fid else []
     conditioned = {what: who for _, _, by in rows for what, who in by.items()}
     notes += [f"Warning: {sentence}." for sentence in same_as(conditioned, measured)]
     notes += [f"Not measured: {', '.join(m.reads)} by {m.name} ({m.reason})." for m in missing]
@@ -118,12 +172,13 @@ def table(summary: Mapping[str, Mapping[str, Any]], rows: Sequence[Row], estimat
 def write_results(
     out: Path, plan: Plan, rows: Sequence[Row], readings: Mapping[str, Mapping[str, np.ndarray]],
     asked: Mapping[str, Mapping[str, np.ndarray]],
-    estimators: Sequence[Estimator], missing: Sequence[Missing], settings: Mapping[str, Any],
+    estimators: Sequence[Estimator], missing: Sequence[Missing], settings: Mapping[str, Any], real: np.ndarray | None = None,
 ) -> None:  # fmt: skip
     """Writes all of it.
 
     Args:
         readings: of each row's pictures. asked: readings of the plan's targets ("target") and references ("reference").
+        real: Inception's features of real photos [M, 2048]; None compares with the plan's.
     """
     import pyarrow
     import pyarrow.parquet
@@ -135,7 +190,12 @@ def write_results(
         found = {f"{e}_found": readings[name]["emotion"][:, 2 + i] for i, e in enumerate(EMOTIONS)} if "emotion" in readings[name] else {}
         tables.append(pyarrow.table({**fixed, **values, **found}))
     write_whole(out / "results.parquet", lambda file: pyarrow.parquet.write_table(pyarrow.concat_tables(tables, promote_options="default"), file))
-    summary = {name: summarise(values, plan, readings[name]) for name, values in columns.items()}
+    if real is None and (photos := [values["inception"] for values in asked.values() if "inception" in values]):
+        real = np.concatenate(photos)
+    summary = {name: summarise(values, plan, readings[name], real) for name, values in columns.items()}
+    for values in summary.values():
+        for column, reason in not_measured(missing, controlled=bool(plan.targets)).items():
+            values.setdefault(column, {"missing": reason})
     content = {"settings": dict(settings), "rows": {n: {**summary[n], "parameters": p} for n, p, _ in rows}}
     write_whole(out / "summary.json", lambda file: file.write((json.dumps(content, indent=2) + "\n").encode()))
     write_whole(out / "table.md", lambda file: file.write(table(summary, rows, estimators, missing, settings).encode()))
@@ -178,7 +238,7 @@ def grid_picture(summary: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     if not points:
         return
     down, across = (sorted({point[i] for point in points}) for i in (0, 1))
-    shown = [name for name in ("landmark_error", "pose_error", "valence_error", "arousal_error", "similarity", "found") if all(name in v for v in points.values())]
+    shown = [name for name in ("landmark_error", "pose_error", "valence_error", "arousal_error", "similarity", "found") if all("value" in v.get(name, {}) for v in points.values())]
     figure, axes = plt.subplots(1, len(shown), figsize=(2.9 * len(shown), 3), constrained_layout=True)
     for axis, name in zip(np.atleast_1d(axes), shown, strict=True):
         table = np.array([[points[a, b][name]["value"] if (a, b) in points else np.nan for b in across] for a in down])

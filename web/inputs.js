@@ -42,7 +42,8 @@ export class Inputs {
   }
 }
 
-// Puts an element under the node's inputs; nothing of it is saved.
+// Puts an element under the node's inputs; nothing of it is saved. The node has its whole height at once: one that grows with
+// the first picture drawn would be a change of its own in the host's history, and undo followed by redo would end there.
 export function addElement(node, name, element, height) {
   const widget = node.addDOMWidget(name, `facecrafter_${name}`, element, {
     serialize: false,
@@ -51,6 +52,8 @@ export function addElement(node, name, element, height) {
     getMinHeight: () => height,
   });
   widget.serialize = false;
+  const [width, all] = node.computeSize();
+  node.setSize([Math.max(node.size[0], width), Math.max(node.size[1], all)]);
   element.addEventListener("wheel", (event) => {
     if (event.target.closest(".fc-sliders, .lg-node")) return; // they scroll; inside a Vue node the host sees it by itself
     event.preventDefault();

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -13,16 +13,42 @@ from PIL import Image
 from torch import Tensor
 
 from ..batch import common_length
-from ..control.adapter import FaceCrafterAdapter, load_adapter
+from ..control.adapter import FaceCrafterAdapter, load_adapter, save_adapter
 from ..control.branches import BranchInput, branch_inputs, repeat_rows
 from ..errors import ModelError
 from ..faces.emotion import Emotion
+from .arc2face import NAME as ARC2FACE
+from .arc2face import load_arc2face
 from .families import DEMO_FOLDER, Family, family_of
 from .guidance import ROWS, Guidance, combine, guidance_coefficients, row_has_emotion, row_has_landmarks
 from .identity_tokens import encode_identity_tokens, encode_no_identity
-from .processors import install_branches
+from .processors import check_branches, install_branches
 
 StepCallback = Callable[[int, int, Tensor], None]
+
+
+class Conditions(NamedTuple):
+    """What is static over a run of B pictures.
+
+    contexts: the 77-token contexts "id" and "none", each [B, 77, width]. projected: keys and values of the branches "landmark" and
+    "emotion" for each layer, each [B, T, C]. alphas: of these branches (Eq. 1).
+    """
+
+    contexts: dict[str, Tensor]
+    projected: dict[str, list[tuple[Tensor, Tensor]]]
+    alphas: Mapping[str, float]
+
+
+class Pass(NamedTuple):
+    """One forward pass: some guidance rows of some pictures, row by row.
+
+    context: [rows x pictures, 77, width]. branches: per layer, or None where no row has one.
+    """
+
+    rows: tuple[str, ...]
+    pictures: slice
+    context: Tensor
+    branches: list[list[BranchInput]] | None
 
 
 class FaceCrafterPipeline(DiffusionPipeline):
@@ -44,10 +70,17 @@ class FaceCrafterPipeline(DiffusionPipeline):
     def from_pretrained(cls, folder: str | Path = DEMO_FOLDER, adapter: str | Path | None = None, **kwargs: Any) -> FaceCrafterPipeline:
         """Reads the base from `folder` and the adapter from `adapter`, else from adapter.safetensors in the folder.
 
+        The folder "arc2face" stands for the downloaded files of Arc2Face (arc2face.load_arc2face).
+
         Raises:
-            ModelError: no such folder, or parts are missing there. AdapterError: see load_adapter.
+            ModelError, AssetError: no such folder, or parts are missing there. AdapterError: see load_adapter.
         """
         folder = Path(folder)
+        if folder == Path(ARC2FACE) and not folder.exists():
+            pipe = cls(**load_arc2face(kwargs.get("dtype", kwargs.get("torch_dtype"))))
+            if adapter:
+                pipe.set_adapter(load_adapter(adapter))
+            return pipe
         missing = [p for p in ("unet", "vae", "text_encoder", "scheduler") if not (folder / p).is_dir()]
         if missing:
             raise ModelError(f"{folder} is not a FaceCrafter base: expected folders unet, vae, text_encoder, scheduler, missing {missing}.")
@@ -57,6 +90,16 @@ class FaceCrafterPipeline(DiffusionPipeline):
         if adapter or path.is_file():
             pipe.set_adapter(load_adapter(path))
         return pipe
+
+    def save_pretrained(self, folder: str | Path, **kwargs: Any) -> None:
+        """The base as a diffusers folder, with the adapter in it as adapter.safetensors.
+
+        Raises:
+            AdapterError: it could not be written.
+        """
+        super().save_pretrained(str(folder), **kwargs)
+        if self.adapter is not None:
+            save_adapter(self.adapter, Path(folder) / "adapter.safetensors")
 
     def set_adapter(self, adapter: FaceCrafterAdapter | None) -> None:
         """Puts an adapter in, in the UNet's type and place.
@@ -127,28 +170,32 @@ class FaceCrafterPipeline(DiffusionPipeline):
             landmarks = None
         if not alpha_emotion:
             emotion = None
-        self.scheduler.set_timesteps(steps, device=self._execution_device)
+        if landmarks is not None or emotion is not None:
+            check_branches(self.unet)
+        self.scheduler.set_timesteps(steps)  # on the host: its arithmetic must not wait for the device
         sigmas = self._sigmas()
         tables = [guidance_coefficients(guidance, s, landmarks is not None, emotion is not None) for s in sigmas]
         rows = [row for row in ROWS if any(row in table for table in tables)]
-        contexts = self.encode_context(identity, with_none="none" in rows)
-        projected = self.project_conditions(landmarks, emotion)
-        alphas = {"landmark": alpha_landmark, "emotion": alpha_emotion}
-
+        conditions = Conditions(
+            self.encode_context(identity, with_none="none" in rows),
+            self.project_conditions(landmarks, emotion),
+            {"landmark": alpha_landmark, "emotion": alpha_emotion},
+        )
         generators = [torch.Generator("cpu").manual_seed(seed + i) for i in range(batch)]
         size = self.family.latent_size
         noise = [torch.randn(4, size, size, generator=g) for g in generators]
         latents = torch.stack(noise).to(self._execution_device, self.unet.dtype) * self.scheduler.init_noise_sigma
         step_kwargs = {"generator": generators} if _takes_generator(self.scheduler) else {}
-        prepared: dict[tuple[str, ...], Any] = {}
+        passes: dict[tuple[str, ...], list[Pass]] = {}
         with self.progress_bar(total=len(tables)) as bar:
-            for i, (timestep, table) in enumerate(zip(self.scheduler.timesteps, tables, strict=True)):
+            for i, (timestep, on_device, table) in enumerate(
+                zip(self.scheduler.timesteps, self.scheduler.timesteps.to(self._execution_device), tables, strict=True)
+            ):
                 key = tuple(table)
-                if key not in prepared:
-                    prepared[key] = self.prepare_rows(key, contexts, projected, alphas, batch)
-                context, branches = prepared[key]
+                if key not in passes:
+                    passes[key] = [prepare_pass(conditions, key, slice(0, batch))]
                 model_input = self.scheduler.scale_model_input(latents, timestep)
-                predictions = self.predict_rows(model_input, timestep, key, context, branches)
+                predictions = self.predict_rows(model_input, on_device, passes[key], conditions)
                 latents = self.scheduler.step(combine(predictions, table), timestep, latents, **step_kwargs).prev_sample
                 bar.update()
                 if callback:
@@ -174,38 +221,71 @@ class FaceCrafterPipeline(DiffusionPipeline):
             projected["emotion"] = self._need_adapter().emotion_branch.project(self.adapter.encode_emotion(emotion))
         return projected
 
-    def prepare_rows(
-        self, rows: Sequence[str], contexts: dict[str, Tensor], projected: dict[str, Any], alphas: dict[str, float], batch: int
-    ) -> tuple[Tensor, list[list[BranchInput]] | None]:
-        """Context [rows x B, 77, width] and per-layer branch inputs of one set of guidance rows, row by row."""
-        context = torch.cat([contexts["none" if row == "none" else "id"] for row in rows])
-        per_branch = []
-        for name, uses in (("landmark", row_has_landmarks), ("emotion", row_has_emotion)):
-            places = [i for i, row in enumerate(rows) if uses(row)]
-            if places and name in projected:  # the rows stand together: see ROWS
-                span = slice(places[0] * batch, (places[-1] + 1) * batch)
-                alpha = context.new_full((span.stop - span.start, 1, 1), alphas[name])
-                per_branch.append(branch_inputs(repeat_rows(projected[name], len(places)), alpha, span))
-        branches = [list(layer) for layer in zip(*per_branch, strict=True)] if per_branch else None
-        return context, branches
+    def predict_rows(self, latents: Tensor, timestep: Tensor, passes: list[Pass], conditions: Conditions) -> dict[str, Tensor]:
+        """The prediction of each guidance row, [B, 4, h, w], at latents [B, 4, h, w].
 
-    def predict_rows(
-        self, latents: Tensor, timestep: Tensor, rows: Sequence[str], context: Tensor, branches: list[list[BranchInput]] | None
-    ) -> dict[str, Tensor]:
-        """One forward pass for all rows: latents [B, 4, h, w] -> the prediction of each row, [B, 4, h, w]."""
-        out = self.unet(
-            torch.cat([latents] * len(rows)), timestep, context, cross_attention_kwargs={"branches": branches}, return_dict=False
-        )[0]
-        return dict(zip(rows, out.chunk(len(rows)), strict=True))
+        A pass that does not fit into memory is split in two, in `passes` itself, so that later steps do not try again.
+
+        Raises:
+            ModelError: not even one row of one picture fits.
+        """
+        parts: dict[str, list[Tensor]] = {}
+        queue = list(passes)
+        passes.clear()
+        while queue:
+            one = queue.pop(0)
+            try:
+                found = self._predict(latents[one.pictures], timestep, one)
+            except torch.cuda.OutOfMemoryError as error:
+                halves = _halves(one)
+                if not halves:
+                    size = self.family.image_size
+                    raise ModelError(
+                        f"One picture of {size} x {size} does not fit into the memory of {self._execution_device}. "
+                        "Free memory there, or use enable_model_cpu_offload()."
+                    ) from error
+                queue = [prepare_pass(conditions, *half) for half in halves] + queue
+                continue
+            passes.append(one)
+            for row, prediction in zip(one.rows, found.chunk(len(one.rows)), strict=True):
+                parts.setdefault(row, []).append(prediction)
+        return {row: torch.cat(predictions) if len(predictions) > 1 else predictions[0] for row, predictions in parts.items()}
+
+    def _predict(self, latents: Tensor, timestep: Tensor, one: Pass) -> Tensor:
+        torch.compiler.cudagraph_mark_step_begin()
+        kwargs = {"branches": one.branches}
+        return self.unet(torch.cat([latents] * len(one.rows)), timestep, one.context, cross_attention_kwargs=kwargs, return_dict=False)[0]
+
+    def compile(self, **options: Any) -> FaceCrafterPipeline:
+        """Compiles the denoiser and the decoder for the pictures to come; the numbers stay the same to rounding.
+
+        Each number of rows and pictures is compiled when it first comes (a minute or two at full size), and is fast from then on: for many
+        pictures of a kind.
+
+        Args:
+            options: for torch.compile; its mode is "reduce-overhead" (a CUDA graph, no launches between kernels) where none is given.
+        """
+        options = {"dynamic": False, "fullgraph": True} | (options or {"mode": "reduce-overhead"})
+        self.unet.to(memory_format=torch.channels_last).compile(**options)
+        self.vae.to(memory_format=torch.channels_last).decoder.compile(**options)
+        return self
 
     @torch.inference_mode()
     def decode(self, latents: Tensor, output_type: str = "np") -> list[Image.Image] | np.ndarray:
         """latents [B, 4, h, w] -> pictures: float32 [B, H, W, 3] in 0..1, or PIL."""
-        pictures = self.vae.decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype), return_dict=False)[0]
+        pictures = self._decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype))
         pictures = (pictures.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
         if output_type == "np":
             return pictures
         return [Image.fromarray((p * 255).round().astype(np.uint8)) for p in pictures]
+
+    def _decode(self, latents: Tensor) -> Tensor:
+        try:
+            return self.vae.decode(latents, return_dict=False)[0]
+        except torch.cuda.OutOfMemoryError as error:
+            if len(latents) == 1:
+                raise ModelError("The picture does not fit into memory while it is decoded. Use vae.enable_tiling(), or free memory.") from error
+        return torch.cat([self._decode(half) for half in latents.chunk(2)])
 
     def _need_adapter(self) -> FaceCrafterAdapter:
         if self.adapter is None:
@@ -238,6 +318,33 @@ class FaceCrafterPipeline(DiffusionPipeline):
         for name, tensor in given.items():
             given[name] = tensor.expand(batch, *tensor.shape[1:]).repeat_interleave(count, dim=0).to(self._execution_device)
         return given["identity"], given.get("landmarks"), given.get("emotion")
+
+
+def prepare_pass(conditions: Conditions, rows: Sequence[str], pictures: slice) -> Pass:
+    """One forward pass for some rows of some pictures; in the order of ROWS, so that a branch's rows stand together."""
+    contexts = {name: context[pictures] for name, context in conditions.contexts.items()}
+    context = torch.cat([contexts["none" if row == "none" else "id"] for row in rows])
+    batch, per_branch = len(context) // len(rows), []
+    for name, uses in (("landmark", row_has_landmarks), ("emotion", row_has_emotion)):
+        places = [i for i, row in enumerate(rows) if uses(row)]
+        if places and name in conditions.projected:
+            span = slice(places[0] * batch, (places[-1] + 1) * batch)
+            alpha = context.new_full((span.stop - span.start, 1, 1), conditions.alphas[name])
+            projected = [(key[pictures], value[pictures]) for key, value in conditions.projected[name]]
+            per_branch.append(branch_inputs(repeat_rows(projected, len(places)), alpha, span))
+    return Pass(tuple(rows), pictures, context, [list(layer) for layer in zip(*per_branch, strict=True)] if per_branch else None)
+
+
+def _halves(one: Pass) -> list[tuple[tuple[str, ...], slice]]:
+    """Rows and pictures of two smaller passes: the rows are divided first; nothing where there is one row of one picture."""
+    if len(one.rows) > 1:
+        middle = len(one.rows) // 2
+        return [(one.rows[:middle], one.pictures), (one.rows[middle:], one.pictures)]
+    start, stop = one.pictures.start, one.pictures.stop
+    if stop - start > 1:
+        middle = (start + stop) // 2
+        return [(one.rows, slice(start, middle)), (one.rows, slice(middle, stop))]
+    return []
 
 
 def _batched(value: Any, ndim: int, name: str) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from ..control.branches import BranchInput, attention, decoupled_attention
 from ..control.config import CROSS_ATTENTION_LAYERS
+from ..errors import ModelError
 
 
 class BranchProcessor:
@@ -58,3 +59,16 @@ def install_branches(unet: nn.Module) -> None:
         raise ValueError(f"Expected a UNet with the 16 cross-attention layers of SD 1.5, found {len(found)}: {found[:3]} ...")
     layers = {name: i for i, name in enumerate(expected)}
     unet.set_attn_processor({name: BranchProcessor(layers.get(name)) for name in unet.attn_processors})
+
+
+def check_branches(unet: nn.Module) -> None:
+    """
+    Raises:
+        ModelError: other attention processors took the place of ours; they would leave landmarks and emotion out without a word.
+    """
+    others = {type(p).__name__ for n, p in unet.attn_processors.items() if n.endswith("attn2.processor") and not isinstance(p, BranchProcessor)}
+    if others:
+        raise ModelError(
+            f"Expected FaceCrafter's attention in the 16 cross-attention layers, found {', '.join(sorted(others))}, which leaves landmarks and emotion out. "
+            "Do without attention slicing and the like, or call install_branches(pipe.unet) after it."
+        )

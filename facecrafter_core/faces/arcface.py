@@ -39,15 +39,18 @@ class ArcFaceEncoder:
         self.detector, self.recogniser = detector, recogniser
 
     @classmethod
-    def load(cls, device: str = "cpu") -> ArcFaceEncoder:
+    def load(cls, device: str = "cpu", recogniser: Path | None = None) -> ArcFaceEncoder:
         """From the asset files (facecrafter_core.assets: antelopev2, arcface).
+
+        Args:
+            recogniser: another ONNX file in the place of Arc2Face's, for a method that was trained with it.
 
         Raises:
             AssetError: a file is missing or is another, or the packages are.
         """
         from ..assets import find_asset
 
-        detector, recogniser = find_asset("antelopev2"), find_asset("arcface")
+        detector, recogniser = find_asset("antelopev2"), recogniser or find_asset("arcface")
         try:
             from insightface.model_zoo.arcface_onnx import ArcFaceONNX
             from insightface.model_zoo.scrfd import SCRFD
@@ -64,22 +67,26 @@ class ArcFaceEncoder:
             NoFaceError: the detector sees no face in a square. ModelError: the recogniser gives vectors of another length.
         """
         pictures = ((crops.detach().cpu().permute(0, 2, 3, 1).numpy() + 1) * 127.5).round().clip(0, 255).astype(np.uint8)
-        aligned = [self._align(np.ascontiguousarray(picture[:, :, ::-1])) for picture in pictures]
+        aligned = [self.align(np.ascontiguousarray(picture[:, :, ::-1])) for picture in pictures]
         parts = [self.recogniser.get_feat(aligned[i : i + LARGEST_BATCH]) for i in range(0, len(aligned), LARGEST_BATCH)]
         vectors = torch.from_numpy(np.concatenate(parts)).float()
         if vectors.shape[1] != self.dim:
             raise ModelError(f"Expected a recogniser with vectors of {self.dim} numbers, found {vectors.shape[1]}. Use Arc2Face's arcface.onnx.")
         return torch.nn.functional.normalize(vectors, dim=1)
 
-    def _align(self, picture: np.ndarray) -> np.ndarray:
-        """BGR uint8 [S, S, 3] -> ArcFace's crop [112, 112, 3] of the face nearest to the middle."""
+    def align(self, picture: np.ndarray, size: int = 112) -> np.ndarray:
+        """BGR uint8 [S, S, 3] -> ArcFace's crop [size, size, 3] of the face nearest to the middle; its recogniser reads 112.
+
+        Raises:
+            NoFaceError: the detector sees no face.
+        """
         from insightface.utils.face_align import norm_crop
 
         boxes, points = self.detector.detect(picture, input_size=(DETECTION_SIZE, DETECTION_SIZE))
         if points is None or not len(points):
             raise NoFaceError("InsightFace's detector found no face where MediaPipe did. Use a photo in which the face is seen from the front or half turned.")
         middle = np.asarray(points).mean(1) - picture.shape[0] / 2
-        return norm_crop(picture, np.asarray(points[int(np.square(middle).sum(1).argmin())], np.float32))
+        return norm_crop(picture, np.asarray(points[int(np.square(middle).sum(1).argmin())], np.float32), image_size=size)
 
 
 def session(path: Path, device: str) -> Any:

@@ -6,14 +6,14 @@ The estimator that conditioned a generation should not be the one that measures 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from ..errors import AssetError
+from ..errors import AssetError, MetricError, ModelError
 from ..faces.landmarker import Face, FaceLandmarker
 from ..faces.landmarks import COUNT
 
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 Reading = Mapping[str, np.ndarray]
 """What estimators find in N pictures, NaN where there is no face: pose [N, 3] (yaw, pitch, roll in degrees), expression [N, 52] (blendshape
-scores), landmarks [N, 478, 3] (units of the picture), identity [N, D] (unit vectors), emotion [N, 10] (valence, arousal, eight classes)."""
+scores), landmarks [N, 478, 3] (units of the picture), identity [N, D] (unit vectors), emotion [N, 10] (valence, arousal, eight classes);
+inception [N, 2048] needs no face. arcface [N, 512] is a second identity; flame_expression [N, E] and flame_pose [N, P] come from files (flame.py)."""
 
 MEDIAPIPE = "MediaPipe face landmarker"
+ARCFACE = "Arc2Face's ArcFace"
 
 
 class Estimator(Protocol):
@@ -109,6 +111,19 @@ class EmotionReader:
     def __init__(self, estimator: EmotionEstimator) -> None:
         self.name, self.licence, self.estimator = estimator.name, estimator.licence, estimator
 
+    @classmethod
+    def hsemotion(cls, path: Path, device: str = "cpu") -> EmotionReader:
+        """
+        Args:
+            path: HSEmotion's weights. device: not asked; HSEmotion runs on the CPU.
+
+        Raises:
+            AssetError: its package is missing. ModelError: other weights.
+        """
+        from ..faces.emotion_estimators import HSEmotionEstimator
+
+        return cls(HSEmotionEstimator(path))
+
     def read(self, pictures: Sequence[np.ndarray], faces: Sequence[Face | None]) -> Reading:
         out, seen = _empty(faces, 10), [i for i, face in enumerate(faces) if face is not None]
         out[seen] = self.estimator.estimate([self.estimator.look(pictures[i], faces[i]) for i in seen])
@@ -121,46 +136,35 @@ def estimators_of(family: str, models: Path, device: str = "cpu") -> tuple[list[
     Args:
         models: the family's base; the demo's holds evaluators that took no part in its training.
     """
+    from .perceptual import ArcFace, FaceNet, Inception
+
     there: list[Estimator] = [Landmarks()]
-    missing = [_missing(name, reads, asset) for name, reads, asset in (
-        ("Inception v3", ("FID",), "inception"),
-        ("AlexNet (LPIPS)", ("LPIPS",), "alexnet"),
-    )]  # fmt: skip
+    missing: list[Missing] = []
+    wanted = [("inception", "Inception v3", ("FID",), Inception)]
     if family == "demo":
         for what in ("identity", "emotion"):
             there.append(FaceReader(f"demo {what} evaluator", what, models / "evaluators" / f"{what}.safetensors", device))
     else:
-        missing += [_missing("FaceNet", ("identity",), "facenet")]
-        for name in ("emonet", "hsemotion"):  # HSEmotion counts where both are there: EmoNet is what conditions
-            found = _emotion_reader(name, device)
-            (missing if isinstance(found, Missing) else there).append(found)
+        wanted += [("facenet", "FaceNet", ("identity",), FaceNet), ("arcface", ARCFACE, ("arcface",), ArcFace)]
+        wanted += [("hsemotion", "HSEmotion", ("emotion",), EmotionReader.hsemotion)]  # EmoNet conditions
+    for asset, name, reads, make in wanted:
+        one = load_or_missing(asset, name, reads, make, device)
+        (missing if isinstance(one, Missing) else there).append(one)
     return there, missing
 
 
-def _emotion_reader(name: str, device: str) -> EmotionReader | Missing:
-    """Missing where its weights or its package are."""
-    from ..assets import find_asset
-    from ..faces.emotion_estimators import load_emotion_estimator
-
-    title = {"emonet": "EmoNet", "hsemotion": "HSEmotion"}[name]
-    try:
-        find_asset(name)
-    except AssetError:
-        return Missing(title, ("emotion",), f"weights missing: facecrafter assets download {name}")
-    try:
-        return EmotionReader(load_emotion_estimator(name, "full", device=device))
-    except AssetError as error:
-        return Missing(title, ("emotion",), str(error))
-
-
-def _missing(name: str, reads: tuple[str, ...], asset: str) -> Missing:
+def load_or_missing(asset: str, name: str, reads: tuple[str, ...], make: Callable[[Path, str], Any], device: str) -> Any:
+    """make(weights, device), or a Missing that says what to do where its weights or its package are not there."""
     from ..assets import find_asset
 
     try:
-        find_asset(asset)
+        path = find_asset(asset)
     except AssetError:
         return Missing(name, reads, f"weights missing: facecrafter assets download {asset}")
-    return Missing(name, reads, "not read by this version")
+    try:
+        return make(path, device)
+    except (AssetError, MetricError, ModelError) as error:
+        return Missing(name, reads, str(error))
 
 
 def same_as(conditioned: Mapping[str, str], measured: Mapping[str, str]) -> list[str]:

@@ -96,7 +96,8 @@ def load_model(folder: Path, dtype: torch.dtype | None = None) -> comfy.model_pa
             f"The demo's UNet has {len(wrong)} missing or unknown weights, such as {wrong[0]}. Install FaceCrafter again."
         )
     model.load_model_weights(renamed, "")
-    model = model.to(dtype).eval().requires_grad_(False)
+    model.diffusion_model.to(dtype)  # not the noise levels beside it
+    model = model.eval().requires_grad_(False)
     patcher = comfy.model_patcher.ModelPatcher(
         model, load_device=load_device, offload_device=management.unet_offload_device()
     )

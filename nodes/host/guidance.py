@@ -6,8 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import comfy.model_management
 import comfy.model_patcher
 import comfy.samplers
+import torch
 from torch import Tensor
 
 from ...facecrafter_core.diffusion.guidance import ALWAYS, ROWS, Guidance, Weight, combine, each, guidance_coefficients
@@ -52,8 +54,20 @@ def predict_rows(
         args = {"conds": conds, "input": x, "sigma": sigma, "model": model, "model_options": options}
         out = options[CALC_COND](args)
     else:
-        out = comfy.samplers.calc_cond_batch(model, conds, x, sigma, options)
+        out = _calc_conds(model, conds, x, sigma, options)
     return dict(zip(order, out, strict=True))
+
+
+def _calc_conds(model: Any, conds: list[Any], x: Tensor, sigma: Tensor, options: dict[str, Any]) -> list[Tensor]:
+    """ComfyUI's calc_cond_batch, which makes batches that should fit; those that do not are evaluated in halves."""
+    try:
+        return comfy.samplers.calc_cond_batch(model, conds, x, sigma, options)
+    except torch.cuda.OutOfMemoryError:
+        if len(conds) == 1:
+            raise  # ComfyUI says what to do
+    comfy.model_management.soft_empty_cache()
+    middle = len(conds) // 2
+    return [p for half in (conds[:middle], conds[middle:]) for p in _calc_conds(model, half, x, sigma, options)]
 
 
 def as_cfg(predictions: Mapping[str, Tensor], coefficients: Mapping[str, Weight]) -> tuple[Tensor, Tensor, float]:

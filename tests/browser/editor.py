@@ -103,6 +103,8 @@ class Editor:
             kind, x, y, values,
         )  # fmt: skip
         time.sleep(0.5)
+        # The Vue renderer measures a node when it is drawn; a person's next mouse-up notes that size, so undo comes back to it.
+        self.js("app.canvas.emitBeforeChange(); app.canvas.emitAfterChange()")
         return number
 
     def connect(self, source: Any, output: int, target: Any, name: str) -> None:
@@ -121,6 +123,10 @@ class Editor:
                 number,
             )
         )
+
+    def size(self, number: Any) -> list[float]:
+        """Width and height of the node, in pixels of the graph."""
+        return self.js("return [...app.graph.getNodeById(arguments[0]).size]", number)
 
     def numbers(self, kind: str) -> list[Any]:
         return self.js("return app.graph._nodes.filter((n) => n.type === arguments[0]).map((n) => n.id)", kind)

@@ -10,7 +10,8 @@ from diffusers import DDIMScheduler, EulerDiscreteScheduler, UniPCMultistepSched
 from facecrafter_core.diffusion.families import DEMO, FULL, new_scheduler, new_unet
 from facecrafter_core.diffusion.guidance import ROWS, Guidance, combine, guidance_coefficients
 from facecrafter_core.diffusion.identity_tokens import encode_identity_tokens, encode_no_identity, prompt_tokens
-from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
+from facecrafter_core.diffusion.pipeline import Conditions, FaceCrafterPipeline, prepare_pass
+from facecrafter_core.diffusion.processors import install_branches
 from facecrafter_core.errors import FaceCrafterError, ModelError
 from facecrafter_core.faces.emotion import Emotion
 
@@ -45,17 +46,66 @@ def test_guided_prediction_equals_separate_forward_passes(pipe, identity, landma
     """All five rows in one batch, with their own branches, equal one pass a row; and Eq. 6 of them is what a step uses."""
     x = torch.randn(1, 4, 32, 32)
     with torch.inference_mode():
-        contexts = pipe.encode_context(identity[None])
-        projected = pipe.project_conditions(landmarks[None], torch.as_tensor(HAPPY.vector)[None])
-        alphas = {"landmark": 1.0, "emotion": 0.5}
-        together = pipe.predict_rows(x, torch.tensor(500), ROWS, *pipe.prepare_rows(ROWS, contexts, projected, alphas, 1))
+        conditions = Conditions(
+            pipe.encode_context(identity[None]),
+            pipe.project_conditions(landmarks[None], torch.as_tensor(HAPPY.vector)[None]),
+            {"landmark": 1.0, "emotion": 0.5},
+        )
+
+        def predict(*rows: str) -> dict[str, torch.Tensor]:
+            return pipe.predict_rows(x, torch.tensor(500), [prepare_pass(conditions, rows, slice(0, 1))], conditions)
+
+        together = predict(*ROWS)
         for row in ROWS:
-            alone = pipe.predict_rows(x, torch.tensor(500), [row], *pipe.prepare_rows([row], contexts, projected, alphas, 1))
+            alone = predict(row)
             torch.testing.assert_close(together[row], alone[row], atol=2e-5, rtol=1e-4)
     table = guidance_coefficients(Guidance(), 1.0)
     e = together
     expected = e["none"] + 2.5 * (e["id"] - e["none"]) + 2 * (e["id+lmk"] - e["id"]) + 2 * (e["id+emo"] - e["id"])
     torch.testing.assert_close(combine(e, table), expected, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("room", [8, 3, 1])
+def test_what_does_not_fit_into_memory_is_split_with_the_same_result(pipe, identity, landmarks, monkeypatch, room: int):
+    conditions = {"landmarks": landmarks, "emotion": HAPPY, "count": 2}  # 4 rows x 2 pictures
+    expected = pipe(identity, **conditions, steps=2, output_type="np")
+    seen, forward, decode = [], pipe.unet.forward, pipe.vae.decode
+
+    def limited(x, *args, **kwargs):
+        if len(x) > room:
+            raise torch.cuda.OutOfMemoryError("no room")
+        seen.append(len(x))
+        return forward(x, *args, **kwargs)
+
+    def limited_decode(x, *args, **kwargs):
+        if len(x) > 1:
+            raise torch.cuda.OutOfMemoryError("no room")
+        return decode(x, *args, **kwargs)
+
+    monkeypatch.setattr(pipe.unet, "forward", limited)
+    monkeypatch.setattr(pipe.vae, "decode", limited_decode)
+    np.testing.assert_allclose(pipe(identity, **conditions, steps=2, output_type="np"), expected, atol=1e-4)
+    assert seen == {8: [8], 3: [2] * 4, 1: [1] * 8}[room] * 2, "split once, not again in each step"
+
+
+def test_a_picture_that_does_not_fit_at_all_is_said_in_a_sentence(pipe, identity, monkeypatch):
+    def full(*args, **kwargs):
+        raise torch.cuda.OutOfMemoryError("no room")
+
+    monkeypatch.setattr(pipe.unet, "forward", full)
+    with pytest.raises(ModelError, match="256 x 256 does not fit into the memory of cpu"):
+        pipe(identity, steps=1)
+
+
+def test_a_compiled_pipeline_has_the_same_numbers_and_one_graph_for_each_set_of_rows(pipe, identity, landmarks):
+    pipe = copy.deepcopy(pipe)
+    runs = [{}, {"landmarks": landmarks, "emotion": HAPPY}, {"landmarks": landmarks, "emotion": HAPPY, "guidance": Guidance(3.0, 1.0, 1.5), "seed": 7}]
+    expected = [pipe(identity, **run, steps=3, output_type="np") for run in runs]
+    graphs = []
+    pipe.compile(backend=lambda graph, inputs: (graphs.append(graph), graph.forward)[1])
+    for run, picture in zip(runs, expected, strict=True):
+        np.testing.assert_allclose(pipe(identity, **run, steps=3, output_type="np"), picture, atol=1e-4)
+    assert len(graphs) == 3, "two sets of rows and the decoder; other weights and seeds need no new graph"
 
 
 def test_rows_without_weight_are_not_evaluated(pipe, identity, landmarks, monkeypatch):
@@ -122,14 +172,31 @@ def test_pictures_have_the_familys_size(pipe, identity):
     assert picture.size == (256, 256)
 
 
-def test_save_and_load(pipe, identity, landmarks, tmp_path):
-    from facecrafter_core.control.adapter import save_adapter
-
-    pipe.save_pretrained(tmp_path)
-    save_adapter(pipe.adapter, tmp_path / "adapter.safetensors")
-    loaded = FaceCrafterPipeline.from_pretrained(tmp_path)
+@pytest.mark.parametrize("variant", [None, "fp16"])
+def test_save_and_load_with_the_adapter(pipe, identity, landmarks, tmp_path, variant):
+    pipe.save_pretrained(tmp_path, variant=variant)
+    loaded = FaceCrafterPipeline.from_pretrained(tmp_path, variant=variant)
     loaded.set_progress_bar_config(disable=True)
     torch.testing.assert_close(latents(loaded, identity, landmarks), latents(pipe, identity, landmarks), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("change", [{"dtype": torch.bfloat16}, {"device_map": "cpu", "dtype": torch.bfloat16}])
+def test_all_parts_are_loaded_in_one_type(pipe, identity, landmarks, tmp_path, change):
+    pipe.save_pretrained(tmp_path)
+    loaded = FaceCrafterPipeline.from_pretrained(tmp_path, **change)
+    loaded.set_progress_bar_config(disable=True)
+    parts = (loaded.unet, loaded.vae, loaded.text_encoder, loaded.adapter)
+    assert {p.dtype for part in parts for p in part.parameters()} == {torch.bfloat16}
+    assert np.isfinite(loaded(identity, landmarks, HAPPY, steps=1, output_type="np")).all()
+
+
+def test_attention_that_would_leave_the_control_out_is_refused(pipe, identity, landmarks):
+    pipe = copy.deepcopy(pipe)
+    pipe.enable_attention_slicing()
+    with pytest.raises(ModelError, match="found SlicedAttnProcessor"):
+        latents(pipe, identity, landmarks)
+    install_branches(pipe.unet)
+    latents(pipe, identity, landmarks)
 
 
 @pytest.mark.parametrize(

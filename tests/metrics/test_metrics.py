@@ -100,9 +100,9 @@ def test_the_interval_of_a_rate():
         wilson_interval(11, 10)
 
 
-def test_at_full_size_emotion_is_read_by_what_is_there(monkeypatch, tmp_path):
+def test_at_full_size_hsemotion_reads_because_emonet_conditions(monkeypatch, tmp_path):
     class Reads:
-        name, licence = "EmoNet", "CC BY-NC-ND 4.0"
+        name, licence = "HSEmotion", "Apache-2.0"
 
         def look(self, photo, face):
             return photo[0, 0]
@@ -111,20 +111,24 @@ def test_at_full_size_emotion_is_read_by_what_is_there(monkeypatch, tmp_path):
             return np.array([[look[0] / 255, 0, 1, *[0] * 7] for look in looks], np.float32).reshape(-1, 10)
 
     def find(name):
-        if name != "emonet":
+        if name != "hsemotion":
             raise AssetError("nowhere")
         return tmp_path
 
     monkeypatch.setattr("facecrafter_core.assets.find_asset", find)
-    monkeypatch.setattr("facecrafter_core.faces.emonet.EmoNetEstimator", lambda path, device: Reads())
+    monkeypatch.setattr("facecrafter_core.faces.emotion_estimators.HSEmotionEstimator", lambda path: Reads())
     there, missing = estimators_of("full", tmp_path)
     pictures = [np.full((4, 4, 3), v, np.uint8) for v in (0, 51, 255)]
     found = read_all([e for e in there if "emotion" in e.reads], pictures, [object(), None, object()])["emotion"]
     assert found[[0, 2], 0].tolist() == [0, 1] and np.isnan(found[1]).all()
     assert np.isnan(there[-1].read(pictures, [None] * 3)["emotion"]).all()
-    reasons = {m.name: m.reason for m in missing if m.reads == ("emotion",)}
-    assert reasons == {"HSEmotion": "weights missing: facecrafter assets download hsemotion"}
-    assert "same estimator (EmoNet)" in same_as({"emotion": "EmoNet"}, {"emotion": there[-1].name})[0]
+    assert not [m for m in missing if "emotion" in m.reads] and there[-1].name == "HSEmotion"
+
+    def no_package(path):
+        raise AssetError("Run `pip install emotiefflib`.")
+
+    monkeypatch.setattr("facecrafter_core.faces.emotion_estimators.HSEmotionEstimator", no_package)
+    assert [m.reason for m in estimators_of("full", tmp_path)[1] if "emotion" in m.reads] == ["Run `pip install emotiefflib`."]
 
 
 def test_an_estimator_that_measures_what_it_conditioned_is_named():

@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow.parquet
 import pytest
+import torch
 from PIL import Image
 
 from facecrafter_core.errors import MetricError
@@ -18,6 +19,8 @@ from facecrafter_core.faces.landmarker import FaceLandmarker
 from training import evaluate
 from training.benchmark import load_plan, make_plan, save_plan
 from training.methods import Folder
+from training.readings import gather
+from training.results import grid_picture, summarise, table
 from training.sources import open_source
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -108,6 +111,35 @@ def test_another_methods_pictures_are_scored(controlled: Path, people: Path, tmp
     assert "Pictures without a face, left out of the errors: copy 1." in text and "not known" in text
 
 
+def test_an_untrained_controlnet_is_the_identity_alone(controlled: Path, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Its last layers start at zero, so it changes nothing; a trained one does."""
+    from diffusers import ControlNetModel, UNet2DConditionModel
+
+    control = ControlNetModel.from_unet(UNet2DConditionModel.from_pretrained(ROOT / "demo/unet"))
+    control.save_pretrained(tmp_path / "untrained")
+    for layer in (control.controlnet_mid_block, *control.controlnet_down_blocks):
+        torch.nn.init.normal_(layer.weight, std=0.1)
+    control.save_pretrained(tmp_path / "other")
+    out = tmp_path / "out"
+    plan = load_plan(controlled)
+    save_plan(plan, out)
+    arguments = ["--hints", str(out / "targets"), "--method", f"ours={ROOT / 'demo/adapter.safetensors'}", "--conditions", "identity only"]
+    rows = run(monkeypatch, "control", people, out, "--controlnet", str(tmp_path / "untrained"), *arguments)["rows"]
+    assert rows["ControlNet"]["parameters"] == sum(p.numel() for p in control.parameters())
+
+    def picture(row: str) -> np.ndarray:
+        return np.asarray(Image.open(out / "pictures" / row / f"{plan.keys[0]}.png")).astype(int)
+
+    same = picture("ControlNet")
+    assert np.abs(same - picture("ours, identity only")).mean() < 0.2
+    shutil.rmtree(out / "measures/ControlNet")
+    run(monkeypatch, "control", people, out, "--controlnet", str(tmp_path / "other"), *arguments)
+    assert np.abs(same - picture("ControlNet")).mean() > 3
+    (out / "targets/000.png").rename(tmp_path / "away.png")
+    with pytest.raises(SystemExit, match="000.png"):
+        run(monkeypatch, "control", people, out, "--controlnet", str(tmp_path / "other"), "--hints", str(out / "targets"))
+
+
 def test_folders_that_do_not_pair_are_refused(controlled: Path, tmp_path: Path):
     with pytest.raises(MetricError, match=r"2 are missing, such as 00000\.png"):
         Folder("empty", tmp_path, load_plan(controlled))
@@ -141,12 +173,10 @@ def test_errors_of_bad_readings_are_sentences(tmp_path: Path):
     (tmp_path / "row").mkdir()
     np.savez(tmp_path / "row/0.npz", pose=np.zeros((2, 3)))
     with pytest.raises(MetricError, match="Expected 3 measured pictures"):
-        evaluate.gather(tmp_path / "row", 3)
+        gather(tmp_path / "row", 3)
 
 
 def test_a_grid_becomes_a_picture(tmp_path: Path):
-    from training.results import grid_picture
-
     def row(value: float) -> dict:
         return {name: {"value": value, "low": value, "high": value} for name in ("landmark_error", "similarity", "found")}
 
@@ -154,3 +184,85 @@ def test_a_grid_becomes_a_picture(tmp_path: Path):
     assert Image.open(tmp_path / "grid.png").size[0] > 500
     grid_picture({"bundled, + both": row(1.0)}, tmp_path / "none.png")
     assert not (tmp_path / "none.png").exists()
+
+
+class Plan60:
+    """60 pictures of two people, no targets."""
+
+    identity, targets = np.arange(60) % 2, ()
+
+    def __len__(self) -> int:
+        return 60
+
+
+def test_fid_and_lpips_stand_in_the_table_with_their_sample_sizes():
+    features = np.random.default_rng(0).normal(size=(60, 8))
+    reading = {"pose": np.zeros((60, 3)), "expression": np.zeros((60, 52)), "inception": features, "lpips": np.array([0.25])}
+    found = summarise({"found": np.ones(60)}, Plan60(), reading, real=features + [2, 0, 0, 0, 0, 0, 0, 0])
+    assert found["fid"]["value"] == pytest.approx(4.0) and found["lpips"]["value"] == 0.25
+    text = table({"ours": found}, [("ours", 0, {})], [], [], {})
+    assert "| FID |" in text.splitlines()[0] and "| 4.0 |" in text and "0.250" in text
+    assert "FID: 60 pictures against 60 photos of the plan" in text and "biased upwards" in text
+    few = summarise({"found": np.ones(60)}, Plan60(), reading, real=features[:49])
+    assert "too few: 60 pictures against 49 photos, at least 50 each" in table({"ours": few}, [("ours", 0, {})], [], [], {})
+
+
+def test_a_metric_that_is_missing_says_so_in_its_cell_and_is_no_number(controlled: Path):
+    reason = "weights missing: facecrafter assets download inception"
+    header, _, row = (controlled / "table.md").read_text().splitlines()[:3]
+    cells = dict(zip(header.split(" | "), row.split(" | "), strict=True))
+    assert cells["FID"] == reason
+    rows = json.loads((controlled / "summary.json").read_text())["rows"]
+    assert all(values["fid"] == {"missing": reason} for values in rows.values())
+
+
+class Colours:
+    """In Inception's place: the mean and deviation of the three colours."""
+
+    name, licence, reads = "colours", "none", ("inception",)
+
+    def read(self, pictures, faces) -> dict[str, np.ndarray]:
+        return {"inception": np.array([[*p.mean((0, 1)), *p.std((0, 1))] for p in pictures], np.float32)}
+
+
+def test_an_estimator_that_comes_later_reads_the_pictures_that_are_there(controlled: Path, people: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    """FID's weights are downloaded after the first run: the second one adds FID, generates nothing, and changes no other number."""
+    again = tmp_path / "again"
+    shutil.copytree(controlled, again)
+    before = json.loads((again / "summary.json").read_text())["rows"]
+    without = evaluate.estimators_of
+    monkeypatch.setattr(evaluate, "estimators_of", lambda *a: ([*without(*a)[0], Colours()], []))
+    monkeypatch.setattr("training.methods.FaceCrafterMethod.generate", lambda self, requests: pytest.fail("generated again"))
+    monkeypatch.setattr("training.results.FEWEST_FOR_FID", 2)
+    after = run(monkeypatch, "control", people, again, "--conditions", "identity only", "+ landmarks")["rows"]
+    for name, values in after.items():
+        assert values.pop("fid")["value"] > 0 and before[name].pop("fid")
+    assert after == before
+    real = run(monkeypatch, "control", people, again, "--conditions", "identity only", "+ landmarks", "--real", str(people), "--real-count", "5")
+    assert {v["fid"]["real"] for v in real["rows"].values()} == {5} and real["settings"]["real"] == people.name
+    assert f"against 5 photos of {people.name};" in (again / "table.md").read_text()
+
+
+def test_flame_parameters_of_rows_and_targets_are_columns(controlled: Path, people: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    again, row = tmp_path / "again", "bundled, + landmarks"
+    shutil.copytree(controlled, again)
+    plan = load_plan(again)
+    targets = np.arange(len(plan.targets) * 2, dtype=np.float32).reshape(-1, 2)
+    np.savez(tmp_path / "targets.npz", name=[f"{i:03d}" for i in range(len(plan.targets))], expression=targets, pose=targets)
+    np.savez(tmp_path / "row.npz", name=plan.keys, expression=targets[plan.target] + 3, pose=targets[plan.target])
+    conditions = ("--conditions", "identity only", "+ landmarks")
+    rows = run(monkeypatch, "control", people, again, *conditions, "--flame", f"targets={tmp_path / 'targets.npz'}", "--flame", f"{row}={tmp_path / 'row.npz'}")["rows"]
+    assert rows[row]["flame_expression_error"]["value"] == pytest.approx(3) and rows[row]["flame_pose_error"]["value"] == 0
+    assert rows["bundled, identity only"]["flame_pose_error"] == {"missing": "not given: --flame"}
+    with pytest.raises(SystemExit, match="Expected --flame targets=FILE"):
+        run(monkeypatch, "control", people, again, *conditions, "--flame", f"{row}={tmp_path / 'row.npz'}")
+    with pytest.raises(SystemExit, match=r"a row out of bundled, identity only; bundled, \+ landmarks, found nobody"):
+        run(monkeypatch, "control", people, again, *conditions, "--flame", f"nobody={tmp_path / 'row.npz'}")
+
+
+def test_a_base_without_an_adapter_is_a_row(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Arc2Face alone: the identity, and nothing that would need landmarks or an emotion."""
+    shutil.copytree(ROOT / "demo", tmp_path / "base", ignore=shutil.ignore_patterns("adapter.safetensors", "samples"))
+    monkeypatch.setattr("training.methods.load_emotion_estimator", lambda *a: pytest.fail("nobody asked for an emotion"))
+    rows = run(monkeypatch, "identity", people, tmp_path / "out", "--each", "1", "--models", str(tmp_path / "base"))["rows"]
+    assert rows["bundled, identity only"]["parameters"] == 0

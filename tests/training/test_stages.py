@@ -172,6 +172,7 @@ def test_gradient_accumulation_and_checkpointing_change_nothing_but_memory(joint
 def short_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Few people and steps; a prepared folder with latents of the size that pictures are made of."""
     monkeypatch.setattr(report, "PEOPLE", 2)
+    monkeypatch.setattr(report, "IMAGES", 4)
     monkeypatch.setattr(report.Report.__init__, "__defaults__", (2,))
     return make_prepared(tmp_path / "prepared", side=32)
 

@@ -3,7 +3,7 @@
 #
 #   FACES=runs/demo/faces PREPARED=runs/demo/prepared WORK=runs/stages bash training/recipes/stages.sh
 #
-# FACES and PREPARED are what training/recipes/demo.sh leaves. The seeds share the GPU; the output of a run is in its folder.
+# FACES and PREPARED are what training/recipes/demo.sh leaves. The seeds share the GPU; the output of a run is in its folder. Adapters that are there are not trained again.
 set -euo pipefail
 : "${FACES:?rendered people}" "${PREPARED:?their features}" "${WORK:=runs/stages}" "${BASE:=demo}" "${GPUS:=1}" "${SEEDS:=0 1 2}" "${DEMO_FLAGS:=}" "${MEASURE_FLAGS:=--steps 12}" "${EVALUATE_FLAGS:=--steps 12 --identities 200 --targets 200 --count 500 --processes 3}"
 
@@ -16,6 +16,7 @@ finish() { for job in "${jobs[@]}"; do wait "$job"; done; jobs=(); }
 
 train() {  # both modules apart, then together, with and without the AD loss
   local seed=$1 out="$WORK/seed$1" first
+  if [[ -f $out/joint/adapter.safetensors && -f $out/joint_without_ad/adapter.safetensors ]]; then return; fi
   run landmark pretrain --preset demo_pretrain --module landmark & first=$!
   run emotion pretrain --preset demo_pretrain --module emotion & wait $first; wait $!
   run joint train_joint --preset demo_joint --init "$out/landmark/adapter.safetensors" "$out/emotion/adapter.safetensors" & first=$!

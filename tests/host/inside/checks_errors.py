@@ -110,6 +110,14 @@ def check_an_emotion_that_does_not_sum_to_1():
     refuses(FaceCrafterError, ["sum"], emotion.FaceCrafterEmotion.execute, "classes", "happy", 1.0, 0.0, 0.0, **classes)
 
 
+def check_an_emotion_estimator_whose_file_is_missing():
+    portrait = to_image(list(sample_photos().values())[:1])
+    args = (emotion.FaceCrafterEmotionFromImage.execute, portrait, "largest", 0)
+    refuses(FaceCrafterError, ["emonet_8.pth", "assets download emonet"], *args, "emonet")
+    refuses(FaceCrafterError, ["enet_b0_8_va_mtl.onnx"], *args, "hsemotion")
+    assert emotion.FaceCrafterEmotionFromImage.execute(portrait, "largest", 0).args[0].shape == (1, 10)
+
+
 def check_a_conditioning_that_is_not_ours():
     foreign = [[torch.zeros(1, 77, 128), {}]]
     refuses(

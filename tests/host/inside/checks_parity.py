@@ -2,13 +2,12 @@
 
 from functools import lru_cache
 
-import comfy.samplers
 import torch
 from facecrafter.facecrafter_core.diffusion.guidance import ROWS, Guidance, combine, guidance_coefficients
 from facecrafter.facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
 from facecrafter.nodes.host import guidance as host_guidance
 from facecrafter.nodes.host.adapter import DEMO_FOLDER
-from world import conditioning, conditions, demo
+from world import conditioning, conditions, demo, predictions_of_both_hosts
 
 BATCH, TIMESTEP, TOLERANCE = 2, 400, 1e-4
 ALPHAS = {"landmark": 0.7, "emotion": 1.3}
@@ -21,41 +20,8 @@ def pipeline():
 
 @lru_cache(maxsize=1)
 def predictions():
-    """Each row's clean latent and the guided one, from both hosts: (ComfyUI, diffusers)."""
-    here = {}
-
-    class Probe(host_guidance.FaceCrafterGuider):
-        def predict_noise(self, x, timestep, model_options=None, seed=None):
-            positive, negative = self.conds["positive"], self.conds["negative"]
-            here.update(
-                host_guidance.predict_rows(self.inner_model, positive, negative, list(ROWS), x, timestep, model_options)
-            )
-            here["x"] = x
-            here["guided"] = super().predict_noise(x, timestep, model_options, seed)
-            return here["guided"]
-
-    positive, negative = conditioning(BATCH, alpha_landmark=ALPHAS["landmark"], alpha_emotion=ALPHAS["emotion"])
-    sigma = demo().model.get_model_object("model_sampling").sigmas[TIMESTEP]
-    noise = torch.randn(BATCH, 4, 32, 32, generator=torch.Generator().manual_seed(0))
-    guider = Probe(demo().model, positive, negative, Guidance())
-    guider.sample(
-        noise,
-        torch.zeros_like(noise),
-        comfy.samplers.sampler_object("euler"),
-        torch.stack([sigma, sigma * 0]),
-        disable_pbar=True,
-    )
-
-    pipe = pipeline()
-    identities, landmarks, emotions = conditions(BATCH)
-    a = 1 / (sigma**2 + 1)
-    x = here["x"] * a.sqrt()
-    projected = pipe.project_conditions(landmarks, emotions)
-    context, branches = pipe.prepare_rows(ROWS, pipe.encode_context(identities), projected, ALPHAS, BATCH)
-    v = pipe.predict_rows(x, torch.tensor(TIMESTEP), ROWS, context, branches)
-    there = {row: a.sqrt() * x - (1 - a).sqrt() * v[row] for row in ROWS}
-    there["guided"] = combine(there, guidance_coefficients(Guidance(), 1.0))
-    return here, there
+    crafter, model = demo().crafter, demo().model
+    return predictions_of_both_hosts(crafter, model, pipeline(), conditions(BATCH), ALPHAS, TIMESTEP, 32)
 
 
 def _same(row):

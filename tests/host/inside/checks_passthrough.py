@@ -178,6 +178,21 @@ def check_little_memory_splits_the_rows_and_changes_nothing():
     assert torch.allclose(split, base, atol=1e-4)
 
 
+def check_running_out_of_memory_splits_the_rows_and_changes_nothing():
+    model, passes = demo().model.clone(), []
+
+    def limited(executor, x, *args, **kwargs):
+        if len(x) > 1:
+            raise torch.cuda.OutOfMemoryError("no room")
+        passes.append(len(x))
+        return executor(x, *args, **kwargs)
+
+    model.add_wrapper_with_key("diffusion_model", "limit", limited)
+    base = crafted(demo().model, *conditioning(), latent())
+    assert torch.allclose(crafted(model, *conditioning(), latent()), base, atol=1e-4)
+    assert passes == [1] * 4 * 2, "four rows in each of two steps"
+
+
 def check_attention_guidance_of_another_node_acts():
     perturbed = nodes_pag.PerturbedAttentionGuidance
     patch = getattr(perturbed, "execute", None) or perturbed().patch
@@ -200,7 +215,16 @@ def check_a_model_in_half_precision_takes_the_branches_in_its_type():
     half = base.load_model(adapter.DEMO_FOLDER, torch.bfloat16)
     on, off = (crafted(half, *portrait_conditioning(a), latent(size=32)) for a in (1.0, 0.0))
     full = crafted(demo().model, *portrait_conditioning(), latent(size=32))
-    assert (on - full).abs().mean() < 0.05 * full.std()
+    assert (on - full).abs().mean() < 0.01 * full.std()
+    assert (on - off).abs().max() > 1e-3
+
+
+def check_a_model_in_fp8_takes_the_branches():
+    model = base.load_model(adapter.DEMO_FOLDER, torch.float8_e4m3fn)
+    assert model.model.get_dtype() == torch.float8_e4m3fn and model.model.manual_cast_dtype is not None
+    on, off = (crafted(model, *portrait_conditioning(a), latent(size=32)) for a in (1.0, 0.0))
+    full = crafted(demo().model, *portrait_conditioning(), latent(size=32))
+    assert (on - full).abs().mean() < 0.1 * full.std()
     assert (on - off).abs().max() > 1e-3
 
 

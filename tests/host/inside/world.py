@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import tempfile
 from functools import lru_cache
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import comfy.samplers
 import torch
 from facecrafter.facecrafter_core.diffusion.families import DEMO_FOLDER
-from facecrafter.facecrafter_core.diffusion.guidance import Guidance
+from facecrafter.facecrafter_core.diffusion.guidance import ROWS, Guidance, combine, guidance_coefficients
+from facecrafter.facecrafter_core.diffusion.pipeline import Conditions, FaceCrafterPipeline, prepare_pass
 from facecrafter.facecrafter_core.faces.align import align_face
 from facecrafter.facecrafter_core.faces.emotion import Emotion
 from facecrafter.facecrafter_core.faces.identity import DemoIdentityEncoder, encode_identity
@@ -27,15 +31,21 @@ def demo() -> SimpleNamespace:
     return SimpleNamespace(model=model, clip=clip, vae=vae, adapter=patcher, crafter=adapter.FaceCrafter(patcher, clip))
 
 
+@lru_cache(maxsize=1)
+def temporary_folder() -> Path:
+    """A folder of this process; the operating system's to clean up."""
+    return Path(tempfile.mkdtemp(prefix="facecrafter-"))
+
+
 def face_points(count: int, seed: int = 0) -> torch.Tensor:
     """Landmarks [count, 478, 3] that draw something."""
     return torch.rand(count, 478, 3, generator=torch.Generator().manual_seed(seed)) * 0.6 + 0.2
 
 
-def conditions(count: int = 1, seed: int = 0) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Random identities [N, 128], landmarks [N, 478, 3] and emotions [N, 10]."""
+def conditions(count: int = 1, seed: int = 0, width: int = 128) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Random identities [N, width], landmarks [N, 478, 3] and emotions [N, 10]."""
     generator = torch.Generator().manual_seed(seed)
-    identities = torch.nn.functional.normalize(torch.randn(count, 128, generator=generator), dim=1)
+    identities = torch.nn.functional.normalize(torch.randn(count, width, generator=generator), dim=1)
     emotions = torch.cat(
         [torch.rand(count, 2, generator=generator), torch.rand(count, 8, generator=generator).softmax(1)], 1
     )
@@ -58,6 +68,43 @@ def portrait_conditioning(alpha_landmark: float = 1.0) -> tuple[Any, Any]:
     landmarks = torch.as_tensor(face.landmarks, dtype=torch.float32)
     emotion = torch.as_tensor(Emotion.preset("happy").vector, dtype=torch.float32)
     return contexts.make_conditioning(demo().crafter, identity[None], landmarks[None], emotion[None], alpha_landmark, 1.0)
+
+
+def predictions_of_both_hosts(
+    crafter: adapter.FaceCrafter, model: Any, pipe: FaceCrafterPipeline, what: Any, alphas: dict[str, float], timestep: int, size: int
+) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """Each guidance row's clean latent [B, 4, size, size] and the guided one at one timestep: (ComfyUI's, diffusers').
+
+    Args:
+        what: (identities, landmarks, emotions) of B pictures. pipe: with the same weights as `crafter` and `model`.
+    """
+    here: dict[str, torch.Tensor] = {}
+
+    class Probe(guidance.FaceCrafterGuider):
+        def predict_noise(self, x: torch.Tensor, sigma: Any, model_options: Any = None, seed: Any = None) -> torch.Tensor:
+            rows = [self.conds["positive"], self.conds["negative"], list(ROWS)]
+            here.update(guidance.predict_rows(self.inner_model, *rows, x, sigma, model_options))
+            here["x"] = x
+            here["guided"] = super().predict_noise(x, sigma, model_options, seed)
+            return here["guided"]
+
+    positive, negative = contexts.make_conditioning(crafter, *what, alphas["landmark"], alphas["emotion"])
+    sigma = model.get_model_object("model_sampling").sigmas[timestep]
+    count = len(what[0])
+    noise = torch.randn(count, 4, size, size, generator=torch.Generator().manual_seed(0))
+    euler, sigmas = comfy.samplers.sampler_object("euler"), torch.stack([sigma, sigma * 0])
+    Probe(model, positive, negative, Guidance()).sample(noise, torch.zeros_like(noise), euler, sigmas, disable_pbar=True)
+
+    a = 1 / (sigma**2 + 1)
+    x = here["x"] * a.sqrt()
+    static = Conditions(pipe.encode_context(what[0]), pipe.project_conditions(*what[1:]), alphas)
+    found = pipe.predict_rows(x, torch.tensor(timestep), [prepare_pass(static, ROWS, slice(0, count))], static)
+    if pipe.family.scheduler["prediction_type"] == "v_prediction":
+        there = {row: a.sqrt() * x - (1 - a).sqrt() * v for row, v in found.items()}
+    else:
+        there = {row: (x - (1 - a).sqrt() * noise) / a.sqrt() for row, noise in found.items()}
+    there["guided"] = combine(there, guidance_coefficients(Guidance(), 1.0))
+    return here, there
 
 
 def latent(count: int = 1, size: int = SIZE) -> dict[str, Any]:

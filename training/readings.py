@@ -1,0 +1,131 @@
+"""What estimators find in a benchmark's pictures, kept in its folder, so that nothing is read twice.
+
+    measures/ROW/NNNNN.npz      a row's pictures, a file a chunk
+    asked/KIND.npz              the plan's targets and references; real photos for FID
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import zlib
+from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+
+from facecrafter_core.errors import MetricError
+from facecrafter_core.faces.landmarker import Face, FaceLandmarker
+from facecrafter_core.files import write_whole
+from facecrafter_core.metrics.estimators import Estimator, find_faces, read_all
+from training.benchmark import Plan, find_squares
+from training.sources import Item
+
+
+class Finder:
+    """find_faces in several processes.
+
+    Args:
+        processes: 1 works in this one.
+    """
+
+    def __init__(self, processes: int) -> None:
+        self.processes, self.landmarker = processes, FaceLandmarker()
+        context = multiprocessing.get_context("spawn")  # MediaPipe and CUDA do not survive a fork
+        self.pool = ProcessPoolExecutor(processes, context, initializer=_start_finder) if processes > 1 else None
+
+    def __call__(self, pictures: Sequence[np.ndarray]) -> list[Face | None]:
+        if self.pool is None:
+            return find_faces(pictures, self.landmarker)
+        return list(self.pool.map(_find, pictures, chunksize=max(1, len(pictures) // (2 * self.processes))))
+
+    def close(self) -> None:
+        if self.pool is not None:
+            self.pool.shutdown()
+
+
+def _start_finder() -> None:
+    import cv2
+
+    cv2.setNumThreads(1)
+    torch.set_num_threads(1)
+
+
+@cache
+def _landmarker() -> FaceLandmarker:
+    return FaceLandmarker()
+
+
+def _find(picture: np.ndarray) -> Face | None:
+    return find_faces([picture], _landmarker())[0]
+
+
+def load_picture(path: Path) -> np.ndarray:
+    """uint8 [H, W, 3]."""
+    return np.asarray(Image.open(path).convert("RGB"))
+
+
+def measure(file: Path, estimators: Sequence[Estimator], pictures: Callable[[], Sequence[np.ndarray]], find: Finder) -> dict[str, np.ndarray]:
+    """The readings in a file; what is not in it yet, such as those of an estimator that was missing when it was written, is read and added."""
+    there = _load(file) if file.is_file() else {}
+    lacking = [e for e in estimators if not set(e.reads) <= there.keys()]
+    if lacking:
+        some = pictures()
+        there |= read_all(lacking, some, find(some)) if some else {}
+        write_whole(file, lambda stream: np.savez(stream, **there))
+    return there
+
+
+def gather(folder: Path, count: int) -> dict[str, np.ndarray]:
+    """The chunks of a row, in order."""
+    parts = [_load(file) for file in sorted(folder.glob("*.npz"))]
+    together = {name: np.concatenate([p[name] for p in parts]) for name in parts[0] if all(name in p for p in parts)}
+    if any(len(values) != count for values in together.values()):
+        raise MetricError(f"Expected {count} measured pictures in {folder}, found {len(next(iter(together.values())))}. Remove the folder and run again.")
+    return together
+
+
+def asked_for(plan: Plan, estimators: Sequence[Estimator], find: Finder, out: Path) -> dict[str, dict[str, np.ndarray]]:
+    """Readings of the targets (empty without any) and of the references: what the rows are compared with."""
+    pictures = {"target": plan.targets, "reference": plan.references}
+    return {kind: measure(out / "asked" / f"{kind}.npz", estimators, lambda some=some: some, find) for kind, some in pictures.items()}
+
+
+def real_features(items: Sequence[Item], inception: Estimator, count: int, size: int, seed: int, find: Finder, out: Path) -> np.ndarray:
+    """Inception's features of real photos for FID: [M, 2048], M at most `count`, drawn by seed.
+
+    Each photo is cut to the square around its face as the training photos are; photos without a face are passed over.
+
+    Args:
+        size: side of the squares in pixels.
+
+    Raises:
+        MetricError: no photo has a face.
+    """
+    name = zlib.crc32("\n".join([*(item.key for item in items), str((count, size, seed))]).encode())
+    file = out / "asked" / f"real-{name:08x}.npz"
+    if file.is_file():
+        return _load(file)["inception"]
+    order = np.random.default_rng(seed).permutation(len(items))
+    parts, done, looked = [], 0, 0
+    while done < count and looked < len(items):
+        some = [items[i] for i in order[looked : looked + min(64, count - done)]]
+        looked += len(some)
+        squares = [square for _, square, _ in find_squares(some, len(some), size, find.landmarker, rotate=False)]
+        if squares:
+            parts.append(inception.read(squares, [None] * len(squares))["inception"])
+            done += len(squares)
+    if not parts:
+        raise MetricError(f"Expected real photos with a face for FID, found none among {len(items)}. Give another --real.")
+    print(f"FID: {done} real photos, {looked - done} without a face passed over", flush=True)
+    features = np.concatenate(parts)
+    write_whole(file, lambda stream: np.savez(stream, inception=features))
+    return features
+
+
+def _load(file: Path) -> dict[str, np.ndarray]:
+    with np.load(file) as arrays:
+        return {name: arrays[name] for name in arrays.files}
