@@ -18,6 +18,7 @@ same numbers.
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import itertools
 import os
 from collections.abc import Iterator, Sequence
@@ -29,7 +30,7 @@ from PIL import Image
 
 from facecrafter_core.assets import add_search_folder
 from facecrafter_core.diffusion.families import FAMILIES
-from facecrafter_core.diffusion.guidance import Guidance
+from facecrafter_core.diffusion.guidance import APPROXIMATIONS, Guidance
 from facecrafter_core.errors import FaceCrafterError, MetricError
 from facecrafter_core.faces.landmarker import FaceLandmarker
 from facecrafter_core.metrics.estimators import Estimator, Missing, estimators_of, load_or_missing
@@ -140,9 +141,10 @@ def rows_of(args: argparse.Namespace, plan: Plan, landmarker: FaceLandmarker, de
 
 
 def grid(args: argparse.Namespace, landmarks: bool, emotion: bool) -> Iterator[tuple[str, Switches]]:
-    """One point, the weights of Eq. 6 as given; with --grid, a point for each pair of landmark and emotion values."""
+    """One point, the weights of Eq. 6 as given, and with --approximate its approximations; with --grid, a point for each pair of landmark and emotion values."""
     if not args.grid:
-        yield "", Switches(landmarks, emotion, Guidance(*args.weights))
+        for name, changes in {"": {}, **(APPROXIMATIONS if args.approximate and landmarks and emotion else {})}.items():
+            yield f", {name}" if name else "", Switches(landmarks, emotion, dataclasses.replace(Guidance(*args.weights), **changes))
         return
     for a, b in itertools.product(args.grid, repeat=2):
         if args.grid_over == "alpha":
@@ -229,6 +231,7 @@ def main() -> None:
     parser.add_argument("--weights", type=float, nargs=3, default=(2.5, 2.0, 2.0), help="w_ID w_LMK w_EMO")
     parser.add_argument("--grid", type=float, nargs="+", help="values of the landmark and emotion weights, each with each")
     parser.add_argument("--grid-over", choices=("weight", "alpha"), default="weight")
+    parser.add_argument("--approximate", action="store_true", help="control: + both under each of the approximations of Eq. 6 too")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))), help="that find faces")
     parser.add_argument("--plan-only", action="store_true", help="write the plan that other methods answer, and stop")

@@ -20,6 +20,8 @@ ROWS: tuple[str, ...] = ("none", "id", "id+lmk", "id+lmk+emo", "id+emo")
 MODES: tuple[str, ...] = ("paper", "joint")
 Interval = tuple[float, float]
 ALWAYS: Interval = (0.0, math.inf)
+EARLY: Interval = (1.0, math.inf)
+"""While there is more noise than picture: about the first 15 of 25 steps."""
 Weight = float | tuple[float, ...]
 """One number for all pictures, or one a picture; picture i of a batch takes entry i modulo their number."""
 Prediction = TypeVar("Prediction")
@@ -64,12 +66,19 @@ class Guidance:
             if math.isnan(low) or math.isnan(high) or low > high:
                 raise ValueError(f"The {name} interval must be (low, high) with low <= high, found ({low}, {high}).")
 
-
     @property
     def pictures(self) -> int:
         """For how many pictures there are weights of their own; 0 when all pictures share them."""
         weights = (self.identity, self.landmark, self.emotion)
         return max((len(w) for w in weights if isinstance(w, tuple)), default=0)
+
+
+APPROXIMATIONS: dict[str, dict[str, Any]] = {
+    "joint": {"mode": "joint"},
+    "early": {"identity_interval": EARLY, "landmark_interval": EARLY, "emotion_interval": EARLY},
+}
+APPROXIMATIONS["joint and early"] = APPROXIMATIONS["joint"] | APPROXIMATIONS["early"]
+"""Options of Guidance that evaluate fewer rows than Eq. 6. "early" guides at first and leaves the rest to the row with identity alone."""
 
 
 def each(weight: Weight) -> tuple[float, ...]:

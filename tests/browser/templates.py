@@ -20,6 +20,9 @@ from editor import Editor  # noqa: E402
 from hosts import ROOT, any_host  # noqa: E402
 from server import Server  # noqa: E402
 
+sys.path.insert(0, str(ROOT))
+from facecrafter_core.assets import ASSETS  # noqa: E402
+
 GAP_X, GAP_Y, TITLE = 60, 50, 30
 PICTURE = {"PreviewImage": (260, 300), "SaveImage": (420, 460), "FaceCrafterSamplePortrait": (260, 330), "MarkdownNote": (520, 190)}
 DEMO = "demo (comes with FaceCrafter)"
@@ -302,11 +305,33 @@ def best_of_n(e: Editor) -> Graph:
     return g
 
 
+def full_size(e: Editor) -> Graph:
+    g = Graph(e, "## Full size: Arc2Face, 512 x 512\n\nArc2Face's files come with **Download Models** (add the node, read the licences, press Run), or with `facecrafter assets download "
+              "--for full --into ComfyUI/models`. The adapter is one of yours, from `training/`: put it into `models/facecrafter` and choose it in *Load FaceCrafter*. Then press **Run**.")  # fmt: skip
+    loaders = []
+    for kind, asset, values in (
+        ("UNETLoader", "arc2face_unet", {"unet_name": None, "weight_dtype": "default"}), ("CLIPLoader", "arc2face_encoder", {"clip_name": None, "type": "stable_diffusion"}),
+        ("VAELoader", "sd_vae", {"vae_name": None}),
+    ):  # fmt: skip
+        one = ASSETS[asset]
+        loaders.append(g.add(kind, 0, **{name: value or one.file for name, value in values.items()}))
+        known = [{"name": one.file, "url": one.urls[0], "directory": one.folder}]  # the editor offers to download what is missing
+        e.js("app.graph.getNodeById(arguments[0]).properties.models = arguments[1]", loaders[-1], known)
+    load = g.add("FaceCrafterLoader", 1, adapter="my_adapter.safetensors", **dict(zip(("model", "clip", "vae"), (Out(n, 0) for n in loaders), strict=True)))
+    photo = g.add("FaceCrafterSamplePortrait", 1, "The person", portrait="portrait_2.jpg")
+    other = g.add("FaceCrafterSamplePortrait", 1, "Whose pose and expression", portrait="portrait_4.jpg")
+    identity = g.add("FaceCrafterEncodeIdentity", 2, facecrafter=Out(load, 0), photo=Out(photo, 0))
+    landmarks = g.add("FaceCrafterExtractLandmarks", 2, photo=Out(other, 0), drawing_size=512)
+    happy = g.add("FaceCrafterEmotion", 2, source="preset", preset="happy")
+    sampled(g, load, identity, 3, "full_size", landmarks=Out(landmarks, 0), emotion=Out(happy, 0), steps=25)
+    return g
+
+
 TEMPLATES: dict[str, Callable[[Editor], Graph]] = {
     build.__name__: build
     for build in (
         portrait_from_photo, copy_a_pose, emotion_sweep, plain_ksampler, guider_advanced, edit_landmarks, retarget_pose, strip_expression, image_to_image,
-        edit_face_in_picture, group_photo, sequence, expression_sheet, balanced_set, best_of_n,
+        edit_face_in_picture, group_photo, sequence, expression_sheet, balanced_set, best_of_n, full_size,
     )
 }  # fmt: skip
 

@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 
-from facecrafter_core.diffusion.guidance import ROWS, Guidance, combine, guidance_coefficients
+from facecrafter_core.diffusion.guidance import APPROXIMATIONS, ROWS, Guidance, combine, guidance_coefficients
 
 
 def eq6_in_float64(e: dict[str, float], w_id: float, w_lmk: float, w_emo: float) -> float:
@@ -64,6 +64,14 @@ def test_an_interval_switches_its_weight_off_outside():
     assert "id+emo" in guidance_coefficients(guidance, 1.0)
     assert "id+emo" not in guidance_coefficients(guidance, 0.9)
     assert guidance_coefficients(guidance, 6.0) == {"id": -1.0, "id+lmk": 2.0}
+
+
+def test_each_approximation_evaluates_fewer_rows():
+    def rows(**options) -> int:
+        return sum(len(guidance_coefficients(Guidance(**options), sigma)) for sigma in (14.0, 2.0, 0.5, 0.1))
+
+    assert {name: rows(**options) for name, options in APPROXIMATIONS.items()} == {"joint": 12, "early": 10, "joint and early": 8}
+    assert rows() == 16
 
 
 def test_rows_with_a_condition_stand_together():

@@ -15,6 +15,8 @@ from hosts import ROOT
 from server import PromptError, Server
 
 WORKFLOWS = sorted((ROOT / "workflows").glob("*.json"))
+NEEDS_FILES = "full_size"
+"""The one template that needs other people's files."""
 STEPS = 4
 OURS = [
     "FaceCrafterApply",
@@ -95,7 +97,7 @@ def test_the_templates_are_offered_with_their_thumbnails(server: Server) -> None
             assert answer.read(3) == b"\xff\xd8\xff"
 
 
-@pytest.mark.parametrize("name", [path.stem for path in WORKFLOWS])
+@pytest.mark.parametrize("name", [path.stem for path in WORKFLOWS if path.stem != NEEDS_FILES])
 def test_a_fresh_install_runs_each_template(server: Server, nodes: dict[str, Any], name: str) -> None:
     prompt = prompt_of(name, nodes, steps=2)
     for kind in ("FaceCrafterExpressionSheet", "FaceCrafterBalancedSet"):
@@ -106,6 +108,19 @@ def test_a_fresh_install_runs_each_template(server: Server, nodes: dict[str, Any
     for picture in pictures:
         assert picture.size == whole.get(name, (256, 256)) or name == "expression_sheet"
         assert array(picture).std() > 5, "a flat picture"
+
+
+def test_the_full_size_template_lacks_its_files_and_nothing_else(server: Server, nodes: dict[str, Any]) -> None:
+    from facecrafter_core.assets import ASSETS
+
+    workflow = json.loads((ROOT / "workflows" / f"{NEEDS_FILES}.json").read_text(encoding="utf-8"))
+    status, answer = server.post("/prompt", {"prompt": to_prompt(workflow, nodes)})
+    lacking = {one["class_type"]: [e["extra_info"]["input_name"] for e in one["errors"]] for one in answer["node_errors"].values()}
+    assert status == 400
+    assert lacking == {"UNETLoader": ["unet_name"], "CLIPLoader": ["clip_name"], "VAELoader": ["vae_name"], "FaceCrafterLoader": ["adapter"]}
+    known = {model["name"]: (model["url"], model["directory"]) for node in workflow["nodes"] for model in node["properties"].get("models", [])}
+    files = [ASSETS[name] for name in ("arc2face_unet", "arc2face_encoder", "sd_vae")]
+    assert known == {asset.file: (asset.urls[0], asset.folder) for asset in files}
 
 
 def test_landmarks_and_emotions_come_out_as_pictures(server: Server, nodes: dict[str, Any]) -> None:

@@ -51,8 +51,10 @@ def main() -> None:
             if sys.argv[1:] and path.stem not in sys.argv[1:]:
                 continue
             prompt = to_prompt(json.loads(path.read_text(encoding="utf-8")), nodes)
-            made = server.images(server.run(prompt))
-            thumbnail(made, portraits(prompt)).save(path.with_suffix(".jpg"), quality=88)
+            given = portraits(prompt)
+            needs_files = path.stem == "full_size"  # other people's; its thumbnail shows what goes in
+            made = given if needs_files else server.images(server.run(prompt))
+            thumbnail(made, [] if needs_files else given).save(path.with_suffix(".jpg"), quality=88)
             print(path.with_suffix(".jpg").relative_to(ROOT))
 
 

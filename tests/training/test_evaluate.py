@@ -14,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from facecrafter_core.diffusion.guidance import Guidance
 from facecrafter_core.errors import MetricError
 from facecrafter_core.faces.landmarker import FaceLandmarker
 from training import evaluate
@@ -155,6 +156,16 @@ def test_too_few_people_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 def test_a_folder_of_another_run_is_refused(controlled: Path, people: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(SystemExit, match=r"other settings \(seed\)"):
         run(monkeypatch, "control", people, controlled, "--seed", "5")
+
+
+def test_approximations_are_rows_of_their_own_beside_the_exact_one():
+    import argparse
+
+    args = argparse.Namespace(grid=None, approximate=True, weights=(2.5, 2.0, 1.0))
+    points = dict(evaluate.grid(args, True, True))
+    assert list(points) == ["", ", joint", ", early", ", joint and early"]
+    assert points[", joint"].guidance == Guidance(2.5, 2.0, 1.0, mode="joint")
+    assert list(dict(evaluate.grid(args, True, False))) == [""]
 
 
 def test_a_grid_asks_for_each_pair_of_weights():

@@ -71,12 +71,13 @@ def portrait_conditioning(alpha_landmark: float = 1.0) -> tuple[Any, Any]:
 
 
 def predictions_of_both_hosts(
-    crafter: adapter.FaceCrafter, model: Any, pipe: FaceCrafterPipeline, what: Any, alphas: dict[str, float], timestep: int, size: int
+    crafter: adapter.FaceCrafter, model: Any, pipe: FaceCrafterPipeline, what: Any, alphas: dict[str, float], timestep: int, size: int, control: Any = None
 ) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
     """Each guidance row's clean latent [B, 4, size, size] and the guided one at one timestep: (ComfyUI's, diffusers').
 
     Args:
         what: (identities, landmarks, emotions) of B pictures. pipe: with the same weights as `crafter` and `model`.
+        control: puts a ControlNet on (positive, negative), where there is one; `pipe.unet` then has it too.
     """
     here: dict[str, torch.Tensor] = {}
 
@@ -89,6 +90,8 @@ def predictions_of_both_hosts(
             return here["guided"]
 
     positive, negative = contexts.make_conditioning(crafter, *what, alphas["landmark"], alphas["emotion"])
+    if control:
+        positive, negative = control(positive, negative)
     sigma = model.get_model_object("model_sampling").sigmas[timestep]
     count = len(what[0])
     noise = torch.randn(count, 4, size, size, generator=torch.Generator().manual_seed(0))
