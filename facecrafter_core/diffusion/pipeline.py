@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import diffusers
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
@@ -18,7 +19,7 @@ from ..control.branches import BranchInput, branch_inputs, repeat_rows
 from ..errors import ModelError
 from ..faces.emotion import Emotion
 from .arc2face import NAME as ARC2FACE
-from .arc2face import load_arc2face
+from .arc2face import load_arc2face, of_type
 from .families import DEMO_FOLDER, Family, family_of
 from .guidance import ROWS, Guidance, combine, guidance_coefficients, row_has_emotion, row_has_landmarks
 from .identity_tokens import encode_identity_tokens, encode_no_identity
@@ -76,15 +77,16 @@ class FaceCrafterPipeline(DiffusionPipeline):
             ModelError, AssetError: no such folder, or parts are missing there. AdapterError: see load_adapter.
         """
         folder = Path(folder)
+        dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
         if folder == Path(ARC2FACE) and not folder.exists():
-            pipe = cls(**load_arc2face(kwargs.get("dtype", kwargs.get("torch_dtype"))))
+            pipe = cls(**load_arc2face(dtype))
             if adapter:
                 pipe.set_adapter(load_adapter(adapter))
             return pipe
         missing = [p for p in ("unet", "vae", "text_encoder", "scheduler") if not (folder / p).is_dir()]
         if missing:
             raise ModelError(f"{folder} is not a FaceCrafter base: expected folders unet, vae, text_encoder, scheduler, missing {missing}.")
-        pipe = super().from_pretrained(str(folder), **kwargs)
+        pipe = super().from_pretrained(str(folder), **of_type(diffusers, dtype), **kwargs)
         pipe.text_encoder.to(pipe.unet.dtype)  # transformers keeps the type of the file
         path = Path(adapter) if adapter else folder / "adapter.safetensors"
         if adapter or path.is_file():
@@ -288,9 +290,10 @@ class FaceCrafterPipeline(DiffusionPipeline):
         return torch.cat([self._decode(half) for half in latents.chunk(2)])
 
     def _need_adapter(self) -> FaceCrafterAdapter:
+        """On the device of the run: with enable_model_cpu_offload() that is not where the UNet waits."""
         if self.adapter is None:
             raise ModelError("Landmarks or an emotion were given, but no adapter is loaded. Load one with set_adapter, or leave them out.")
-        return self.adapter
+        return self.adapter.to(self._execution_device, self.unet.dtype)
 
     def _sigmas(self) -> list[float]:
         """Noise level sqrt((1 - a) / a) of each of the run's steps, as numbers on the host."""

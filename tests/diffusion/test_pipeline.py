@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
+from diffusers.pipelines import pipeline_utils
 
 from facecrafter_core.diffusion.families import DEMO, FULL, new_scheduler, new_unet
 from facecrafter_core.diffusion.guidance import ROWS, Guidance, combine, guidance_coefficients
@@ -180,8 +181,10 @@ def test_save_and_load_with_the_adapter(pipe, identity, landmarks, tmp_path, var
     torch.testing.assert_close(latents(loaded, identity, landmarks), latents(pipe, identity, landmarks), atol=1e-4, rtol=1e-3)
 
 
-@pytest.mark.parametrize("change", [{"dtype": torch.bfloat16}, {"device_map": "cpu", "dtype": torch.bfloat16}])
+@pytest.mark.parametrize("change", [{"dtype": torch.bfloat16}, {"torch_dtype": torch.bfloat16}, {"device_map": "cpu", "dtype": torch.bfloat16}])
 def test_all_parts_are_loaded_in_one_type(pipe, identity, landmarks, tmp_path, change):
+    if "device_map" in change and "cpu" not in getattr(pipeline_utils, "SUPPORTED_DEVICE_MAP", ()):
+        pytest.skip("this diffusers knows no device map for a CPU")
     pipe.save_pretrained(tmp_path)
     loaded = FaceCrafterPipeline.from_pretrained(tmp_path, **change)
     loaded.set_progress_bar_config(disable=True)
@@ -221,6 +224,13 @@ def test_conditions_without_an_adapter_are_refused(pipe, identity):
     bare.adapter = None
     with pytest.raises(ModelError, match="no adapter is loaded"):
         bare(identity, emotion=HAPPY)
+
+
+def test_the_adapter_goes_to_the_device_of_the_run_where_the_unet_waits_elsewhere(pipe, monkeypatch):
+    monkeypatch.setattr(pipe, "adapter", copy.deepcopy(pipe.adapter))
+    monkeypatch.setattr(type(pipe), "_execution_device", torch.device("meta"))  # as with enable_model_cpu_offload()
+    projected = pipe.project_conditions(None, torch.zeros(1, 10, device="meta"))
+    assert {t.device.type for layer in projected["emotion"] for t in layer} == {"meta"} and pipe.unet.device.type == "cpu"
 
 
 def test_an_adapter_of_another_family_is_refused(pipe):
