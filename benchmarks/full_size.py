@@ -1,6 +1,6 @@
 """Speed at full size, all rows side by side in one run: a guided step and a whole portrait, against plain diffusers.
 
-    python benchmarks/full_size.py [--device cuda] [--steps 25] [--repeat 20]
+    python benchmarks/full_size.py [--device cuda] [--steps 25] [--repeat 20] [--mode max-autotune]
     python benchmarks/full_size.py --family demo --device cpu --steps 2 --repeat 1     # shows that it runs
 
 Random weights of the true shapes (SD 1.5's UNet, autoencoder and text encoder, our adapter), bf16 on a GPU. A step is what a sampling loop does
@@ -208,6 +208,7 @@ def main() -> None:
     parser.add_argument("--device", default="cuda" if torch.cuda.is_available() else "cpu")
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--repeat", type=int, default=20)
+    parser.add_argument("--mode", default="reduce-overhead", help="of torch.compile; max-autotune tries more kernels for longer")
     parser.add_argument("--images", type=int, nargs="+", default=[1, 4])
     options = parser.parse_args()
 
@@ -237,7 +238,7 @@ def main() -> None:
             show(f"ours, {what}", bench.step(n), plain[n], tflop[n])
             expected[n] = predictions(bench, n)
         eager = bench.milliseconds(bench.portrait(options.steps), max(1, repeat // 4))
-        bench.pipe.compile()
+        bench.pipe.compile(mode=options.mode)
         for n in options.images:
             what = f"{n} image{'s' * (n > 1)}, {n * len(FOUR)} rows"
             bare = show(f"ours compiled without branches, {what}", bench.step(n, branches=False), plain[n], None)

@@ -233,6 +233,15 @@ def test_the_adapter_goes_to_the_device_of_the_run_where_the_unet_waits_elsewher
     assert {t.device.type for layer in projected["emotion"] for t in layer} == {"meta"} and pipe.unet.device.type == "cpu"
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_offloading_gives_the_same_pictures(pipe, identity, landmarks):
+    pipe = copy.deepcopy(pipe)
+    expected = latents(pipe.to("cuda"), identity, landmarks, HAPPY).cpu()
+    pipe.to("cpu")
+    pipe.enable_model_cpu_offload()
+    torch.testing.assert_close(latents(pipe, identity, landmarks, HAPPY).cpu(), expected, atol=1e-4, rtol=1e-3)
+
+
 def test_an_adapter_of_another_family_is_refused(pipe):
     from facecrafter_core.control.adapter import FaceCrafterAdapter
     from facecrafter_core.control.config import FULL as FULL_CONTROL

@@ -41,6 +41,8 @@ for seed in $SEEDS; do
   out="$WORK/seed$seed"
   measure "$out/demo" --adapter "$out/joint/adapter.safetensors" --text-encoder "$out/joint/text_encoder" & jobs+=($!)
 done
+# What is lost by evaluating fewer rows of Eq. 6.
+evaluate control "$WORK/approximations" --steps 25 --count 200 --conditions "+ both" --approximate & jobs+=($!)
 # What the weights of Eq. 6 do, on people for choosing settings: a picture.
 evaluate control "$WORK/weights" --split validation --conditions "+ both" --count 50 --grid 0.5 1 2 3 4 & jobs+=($!)
 finish
