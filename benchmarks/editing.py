@@ -31,7 +31,8 @@ from facecrafter_core.faces.drawing import draw_landmarks  # noqa: E402
 from facecrafter_core.faces.edit import edit, expression_of, retarget  # noqa: E402
 from facecrafter_core.faces.face_model import GROUPS, face_model  # noqa: E402
 from facecrafter_core.metrics import control  # noqa: E402
-from facecrafter_core.metrics.estimators import Reading, estimators_of, find_faces, read_all  # noqa: E402
+from facecrafter_core.metrics.estimators import estimators_of, find_faces, read_all  # noqa: E402
+from facecrafter_core.metrics.reading import Reading  # noqa: E402
 from facecrafter_core.metrics.statistics import bootstrap_interval, root_mean  # noqa: E402
 from facecrafter_core.studio import Studio  # noqa: E402
 from training.data import load_faces  # noqa: E402

@@ -33,9 +33,10 @@ from facecrafter_core.diffusion.families import FAMILIES
 from facecrafter_core.diffusion.guidance import APPROXIMATIONS, Guidance
 from facecrafter_core.errors import FaceCrafterError, MetricError
 from facecrafter_core.faces.landmarker import FaceLandmarker
-from facecrafter_core.metrics.estimators import Estimator, Missing, estimators_of, load_or_missing
+from facecrafter_core.metrics.estimators import estimators_of, load_or_missing
 from facecrafter_core.metrics.flame import read_flame
 from facecrafter_core.metrics.perceptual import Perceptual
+from facecrafter_core.metrics.reading import Estimator, Missing
 from training.baselines import ControlNetMethod, FaceIDMethod
 from training.benchmark import Plan, load_plan, make_plan, save_plan
 from training.loop import World

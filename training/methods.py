@@ -19,7 +19,7 @@ from facecrafter_core.errors import MetricError
 from facecrafter_core.faces.emotion_estimators import AUTOMATIC, EmotionEstimator, load_emotion_estimator
 from facecrafter_core.faces.identity import face_crop, load_identity_encoder
 from facecrafter_core.faces.landmarker import Face, FaceLandmarker
-from facecrafter_core.metrics.estimators import ARCFACE, MEDIAPIPE
+from facecrafter_core.metrics.reading import ARCFACE, MEDIAPIPE
 from training.benchmark import Plan
 
 BATCH = {"cpu": 4}

@@ -20,7 +20,8 @@ from PIL import Image
 from facecrafter_core.errors import MetricError
 from facecrafter_core.faces.landmarker import Face, FaceLandmarker
 from facecrafter_core.files import write_whole
-from facecrafter_core.metrics.estimators import Estimator, find_faces, read_all
+from facecrafter_core.metrics.estimators import find_faces, read_all
+from facecrafter_core.metrics.reading import Estimator
 from training.benchmark import Plan, find_squares
 from training.sources import Item
 

@@ -15,7 +15,7 @@ from facecrafter_core.faces.blendshapes import BLENDSHAPES
 from facecrafter_core.faces.emotion import EMOTIONS
 from facecrafter_core.files import write_whole
 from facecrafter_core.metrics import control
-from facecrafter_core.metrics.estimators import Estimator, Missing, same_as
+from facecrafter_core.metrics.reading import Estimator, Missing, same_as
 from facecrafter_core.metrics.statistics import bootstrap_interval, frechet_distance, root_mean
 from training.benchmark import Plan
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import MetricError
-from .estimators import Reading
+from .reading import Reading
 
 NAMES = {
     "flame_expression": ("expression", "exp", "expcode", "expression_params"),

@@ -15,7 +15,7 @@ import numpy as np
 from ..errors import AssetError, MetricError, NoFaceError
 from ..faces.align import face_box
 from ..faces.landmarker import Face
-from .estimators import ARCFACE, Reading
+from .reading import ARCFACE, Reading
 
 BATCH = 32
 

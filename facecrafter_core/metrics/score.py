@@ -12,7 +12,7 @@ from ..faces.edit import head_pose
 from ..faces.emotion import EMOTIONS
 from ..faces.face_model import face_model
 from . import control
-from .estimators import Reading
+from .reading import Reading
 
 SCALES = {"likeness": 50.0, "pose": 10.0, "expression": 5.0, "emotion": 0.5}
 """What counts as one unit of failure: percent of likeness lost, degrees, percent of the eye distance, distance in the valence-arousal plane."""

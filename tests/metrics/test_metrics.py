@@ -8,7 +8,8 @@ import pytest
 from facecrafter_core.errors import AssetError, MetricError
 from facecrafter_core.faces.landmarks import LEFT_EYE, RIGHT_EYE
 from facecrafter_core.metrics import control
-from facecrafter_core.metrics.estimators import Landmarks, estimators_of, read_all, same_as
+from facecrafter_core.metrics.estimators import Landmarks, estimators_of, read_all
+from facecrafter_core.metrics.reading import same_as
 from facecrafter_core.metrics.statistics import bootstrap_interval, frechet_distance, root_mean, wilson_interval
 
 

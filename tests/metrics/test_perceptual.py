@@ -16,8 +16,9 @@ from facecrafter_core.errors import MetricError, NoFaceError
 from facecrafter_core.faces.align import face_box
 from facecrafter_core.faces.arcface import ArcFaceEncoder
 from facecrafter_core.metrics import perceptual
-from facecrafter_core.metrics.estimators import Missing, estimators_of, load_or_missing
+from facecrafter_core.metrics.estimators import estimators_of, load_or_missing
 from facecrafter_core.metrics.perceptual import ArcFace, FaceNet, Inception, Perceptual
+from facecrafter_core.metrics.reading import Missing
 from facecrafter_core.metrics.statistics import frechet_distance
 
 
