@@ -20,7 +20,7 @@ def load_arc2face(dtype: torch.dtype | None = None) -> dict[str, Any]:
     """unet, vae, text_encoder and scheduler of the full-size base.
 
     Args:
-        dtype: of the weights (None: as they are stored).
+        dtype: of the weights (None: fp32, in which Arc2Face is published).
 
     Raises:
         AssetError: a file is missing; the sentence says how to get it. ModelError: a file holds other weights.

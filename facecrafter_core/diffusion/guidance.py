@@ -21,7 +21,7 @@ MODES: tuple[str, ...] = ("paper", "joint")
 Interval = tuple[float, float]
 ALWAYS: Interval = (0.0, math.inf)
 EARLY: Interval = (1.0, math.inf)
-"""While there is more noise than picture: about the first 15 of 25 steps."""
+"""While there is more noise than picture: the first 17 of the demo's 25 steps."""
 Weight = float | tuple[float, ...]
 """One number for all pictures, or one a picture; picture i of a batch takes entry i modulo their number."""
 Prediction = TypeVar("Prediction")
