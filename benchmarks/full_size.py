@@ -47,7 +47,7 @@ from facecrafter_core.diffusion.guidance import (  # noqa: E402
     row_has_emotion,
     row_has_landmarks,
 )
-from facecrafter_core.diffusion.pipeline import Conditions, FaceCrafterPipeline, prepare_pass  # noqa: E402
+from facecrafter_core.diffusion.pipeline import Conditions, FaceCrafterPipeline, NoWaiting, prepare_pass  # noqa: E402
 from facecrafter_core.faces.emotion import Emotion  # noqa: E402
 
 FOUR = tuple(row for row in ROWS if row != "id+lmk+emo")
@@ -113,8 +113,9 @@ class Bench:
     def conditions(self, images: int, branches: bool = True) -> Conditions:
         """Of a run: contexts, and keys and values of the branches."""
         spread = [t.expand(images, *t.shape[1:]).to(self.device) for t in (self.identity, self.landmarks, self.emotion)]
-        projected = self.pipe.project_conditions(*spread[1:]) if branches else {}
-        return Conditions(self.pipe.encode_context(spread[0]), projected, {"landmark": 1.0, "emotion": 1.0})
+        contexts = self.pipe.encode_context(spread[0])
+        projected = self.pipe.project_contexts(contexts) | (self.pipe.project_conditions(*spread[1:]) if branches else {})
+        return Conditions(contexts, projected, {"landmark": 1.0, "emotion": 1.0})
 
     def step(self, images: int, unet: Any = None, branches: bool = True) -> Callable[[], Tensor]:
         """One guided step of `images` pictures; with `unet`, through that one instead of ours."""
@@ -134,7 +135,8 @@ class Bench:
             else:
                 out = unet(torch.cat([latents] * len(FOUR)), on_device, passes[0].context, return_dict=False)[0]
                 found = dict(zip(FOUR, out.chunk(len(FOUR)), strict=True))
-            return scheduler.step(combine(found, table), timestep, latents, generator=generators).prev_sample
+            with NoWaiting():
+                return scheduler.step(combine(found, table), timestep, latents, generator=generators).prev_sample
 
         return run
 

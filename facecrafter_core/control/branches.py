@@ -26,6 +26,41 @@ class BranchInput(NamedTuple):
     rows: slice  # the r rows of the batch
 
 
+class Packed:
+    """Keys and values of all layers side by side: one tensor where a compiled step would have 32 inputs. `packed[layer]` is (key, value).
+
+    Args:
+        tensor: [r, T, 2 x sum of widths], for each layer its keys and then its values.
+        widths: C of each layer.
+    """
+
+    def __init__(self, tensor: Tensor, widths: tuple[int, ...]) -> None:
+        self.tensor, self.widths = tensor, widths
+
+    def __getitem__(self, layer: int) -> tuple[Tensor, Tensor]:
+        start, width = 2 * sum(self.widths[:layer]), self.widths[layer]
+        return self.tensor[..., start : start + width], self.tensor[..., start + width : start + 2 * width]
+
+
+def pack(projected: Sequence[tuple[Tensor, Tensor]]) -> Packed:
+    """(key, value) of each layer, each [r, T, C] -> the same as one tensor."""
+    return Packed(torch.cat([part for pair in projected for part in pair], dim=-1), tuple(key.shape[-1] for key, _ in projected))
+
+
+class PackedBranches:
+    """`branches[layer]` is what the branches add to a layer, a list of BranchInput.
+
+    Args:
+        branches: of each branch its keys and values [r, T, .], alpha [r, 1, 1], and the r rows of the batch.
+    """
+
+    def __init__(self, branches: Sequence[tuple[Packed, Tensor, slice]]) -> None:
+        self.branches = tuple(branches)
+
+    def __getitem__(self, layer: int) -> list[BranchInput]:
+        return [BranchInput(*packed[layer], alpha, rows) for packed, alpha, rows in self.branches]
+
+
 class ControlBranch(nn.Module):
     """Key and value projections of one condition, for each of the 16 cross-attention layers.
 

@@ -20,8 +20,6 @@ ROWS: tuple[str, ...] = ("none", "id", "id+lmk", "id+lmk+emo", "id+emo")
 MODES: tuple[str, ...] = ("paper", "joint")
 Interval = tuple[float, float]
 ALWAYS: Interval = (0.0, math.inf)
-EARLY: Interval = (1.0, math.inf)
-"""While there is more noise than picture: the first 17 of the demo's 25 steps."""
 Weight = float | tuple[float, ...]
 """One number for all pictures, or one a picture; picture i of a batch takes entry i modulo their number."""
 Prediction = TypeVar("Prediction")
@@ -45,6 +43,8 @@ class Guidance:
             weighted by the mean of w_LMK and w_EMO: one row fewer a step, and the two conditions see each other.
         identity_interval, landmark_interval, emotion_interval: (low, high) in sigma (sqrt((1 - a) / a), where a is the
             scheduler's cumulative alpha) between which a weight acts. Outside, the identity weight is 1 (no guidance) and the others 0.
+        refresh: in every so many calls of the network the whole of Eq. 6 is computed; in those between, the row "id" alone, to which
+            the last difference between Eq. 6 and this row is added. 1 is Eq. 6 in each call.
     """
 
     identity: Weight = 2.5
@@ -54,6 +54,7 @@ class Guidance:
     identity_interval: Interval = ALWAYS
     landmark_interval: Interval = ALWAYS
     emotion_interval: Interval = ALWAYS
+    refresh: int = 1
 
     def __post_init__(self) -> None:
         if self.mode not in MODES:
@@ -66,6 +67,9 @@ class Guidance:
             if math.isnan(low) or math.isnan(high) or low > high:
                 raise ValueError(f"The {name} interval must be (low, high) with low <= high, found ({low}, {high}).")
 
+        if self.refresh < 1:
+            raise ValueError(f"Guidance must be refreshed in every call (1) or every so many, found {self.refresh}.")
+
     @property
     def pictures(self) -> int:
         """For how many pictures there are weights of their own; 0 when all pictures share them."""
@@ -73,12 +77,10 @@ class Guidance:
         return max((len(w) for w in weights if isinstance(w, tuple)), default=0)
 
 
-APPROXIMATIONS: dict[str, dict[str, Any]] = {
-    "joint": {"mode": "joint"},
-    "early": {"identity_interval": EARLY, "landmark_interval": EARLY, "emotion_interval": EARLY},
-}
-APPROXIMATIONS["joint and early"] = APPROXIMATIONS["joint"] | APPROXIMATIONS["early"]
-"""Options of Guidance that evaluate fewer rows than Eq. 6. "early" guides at first and leaves the rest to the row with identity alone."""
+APPROXIMATIONS: dict[str, dict[str, Any]] = {"joint": {"mode": "joint"}, "refresh": {"refresh": 2}}
+APPROXIMATIONS["joint and refresh"] = APPROXIMATIONS["joint"] | APPROXIMATIONS["refresh"]
+APPROXIMATIONS["joint and refresh 3"] = APPROXIMATIONS["joint"] | {"refresh": 3}
+"""Options of Guidance that evaluate fewer rows than Eq. 6."""
 
 
 def each(weight: Weight) -> tuple[float, ...]:
@@ -139,6 +141,37 @@ def combine(predictions: Mapping[str, Prediction], coefficients: Mapping[str, We
     if guided is None:
         raise ValueError("Expected at least one guidance row with a coefficient other than 0, found none.")
     return guided
+
+
+class GuidedRun:
+    """Eq. 6 over the calls of one run, where Guidance.refresh lets some of them use the difference of an earlier one.
+
+    Args:
+        refresh: see Guidance.
+    """
+
+    def __init__(self, refresh: int = 1) -> None:
+        self.refresh, self.calls = refresh, 0
+        self.difference: Any = None
+
+    def coefficients(self, table: Mapping[str, Weight]) -> Mapping[str, Weight]:
+        """The rows of the coming call, out of its table (guidance_coefficients)."""
+        if self.refresh == 1:
+            return table
+        if self.calls % self.refresh:
+            return {"id": 1.0}
+        return {row: table.get(row, 0.0) for row in ROWS if row in table or row == "id"}
+
+    def combine(self, predictions: Mapping[str, Prediction], coefficients: Mapping[str, Weight]) -> Prediction:
+        """The guided prediction of this call: of noise or of v, whose differences change slowly from one noise level to the next."""
+        fresh = self.calls % self.refresh == 0
+        self.calls += 1
+        if not fresh:
+            return predictions["id"] + self.difference
+        guided = combine(predictions, coefficients)
+        if self.refresh > 1:
+            self.difference = guided - predictions["id"]
+        return guided
 
 
 @lru_cache(maxsize=64)

@@ -12,18 +12,19 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 from torch import Tensor
+from torch.overrides import TorchFunctionMode
 
 from ..batch import common_length
 from ..control.adapter import FaceCrafterAdapter, load_adapter, save_adapter
-from ..control.branches import BranchInput, branch_inputs, repeat_rows
+from ..control.branches import Packed, PackedBranches, pack
 from ..errors import ModelError
 from ..faces.emotion import Emotion
 from .arc2face import NAME as ARC2FACE
 from .arc2face import load_arc2face, of_type
 from .families import DEMO_FOLDER, Family, family_of
-from .guidance import ROWS, Guidance, combine, guidance_coefficients, row_has_emotion, row_has_landmarks
+from .guidance import ROWS, Guidance, GuidedRun, guidance_coefficients, row_has_emotion, row_has_landmarks
 from .identity_tokens import encode_identity_tokens, encode_no_identity
-from .processors import check_branches, install_branches
+from .processors import check_branches, install_branches, project_context
 
 StepCallback = Callable[[int, int, Tensor], None]
 
@@ -31,25 +32,28 @@ StepCallback = Callable[[int, int, Tensor], None]
 class Conditions(NamedTuple):
     """What is static over a run of B pictures.
 
-    contexts: the 77-token contexts "id" and "none", each [B, 77, width]. projected: keys and values of the branches "landmark" and
-    "emotion" for each layer, each [B, T, C]. alphas: of these branches (Eq. 1).
+    contexts: the 77-token contexts "id" and "none", each [B, 77, width]. projected: keys and values for each layer, each [B, T, C], of
+    the branches "landmark" and "emotion", and maybe of the contexts (the layers project those themselves where they are missing).
+    alphas: of these branches (Eq. 1).
     """
 
     contexts: dict[str, Tensor]
-    projected: dict[str, list[tuple[Tensor, Tensor]]]
+    projected: dict[str, Packed]
     alphas: Mapping[str, float]
 
 
 class Pass(NamedTuple):
     """One forward pass: some guidance rows of some pictures, row by row.
 
-    context: [rows x pictures, 77, width]. branches: per layer, or None where no row has one.
+    context: [rows x pictures, 77, width]. projected: its keys and values, where they are made once a run. branches: None where no row
+    has one.
     """
 
     rows: tuple[str, ...]
     pictures: slice
     context: Tensor
-    branches: list[list[BranchInput]] | None
+    projected: Packed | None
+    branches: PackedBranches | None
 
 
 class FaceCrafterPipeline(DiffusionPipeline):
@@ -177,10 +181,11 @@ class FaceCrafterPipeline(DiffusionPipeline):
         self.scheduler.set_timesteps(steps)  # on the host: its arithmetic must not wait for the device
         sigmas = self._sigmas()
         tables = [guidance_coefficients(guidance, s, landmarks is not None, emotion is not None) for s in sigmas]
-        rows = [row for row in ROWS if any(row in table for table in tables)]
+        run = GuidedRun(guidance.refresh)
+        contexts = self.encode_context(identity, with_none=any("none" in table for table in tables))
         conditions = Conditions(
-            self.encode_context(identity, with_none="none" in rows),
-            self.project_conditions(landmarks, emotion),
+            contexts,
+            self.project_contexts(contexts) | self.project_conditions(landmarks, emotion),
             {"landmark": alpha_landmark, "emotion": alpha_emotion},
         )
         generators = [torch.Generator("cpu").manual_seed(seed + i) for i in range(batch)]
@@ -193,12 +198,14 @@ class FaceCrafterPipeline(DiffusionPipeline):
             for i, (timestep, on_device, table) in enumerate(
                 zip(self.scheduler.timesteps, self.scheduler.timesteps.to(self._execution_device), tables, strict=True)
             ):
-                key = tuple(table)
+                coefficients = run.coefficients(table)
+                key = tuple(coefficients)
                 if key not in passes:
                     passes[key] = [prepare_pass(conditions, key, slice(0, batch))]
                 model_input = self.scheduler.scale_model_input(latents, timestep)
-                predictions = self.predict_rows(model_input, on_device, passes[key], conditions)
-                latents = self.scheduler.step(combine(predictions, table), timestep, latents, **step_kwargs).prev_sample
+                guided = run.combine(self.predict_rows(model_input, on_device, passes[key], conditions), coefficients)
+                with NoWaiting():
+                    latents = self.scheduler.step(guided, timestep, latents, **step_kwargs).prev_sample
                 bar.update()
                 if callback:
                     callback(i, len(tables), latents)
@@ -214,13 +221,19 @@ class FaceCrafterPipeline(DiffusionPipeline):
             contexts["none"] = encode_no_identity(self.text_encoder, self.family, len(identity)).to(self.unet.dtype)
         return contexts
 
-    def project_conditions(self, landmarks: Tensor | None, emotion: Tensor | None) -> dict[str, list[tuple[Tensor, Tensor]]]:
+    def project_contexts(self, contexts: dict[str, Tensor]) -> dict[str, Packed]:
+        """Keys and values of the contexts for each layer; nothing while the UNet is offloaded, and its layers then make them in each step."""
+        if self.unet.device != self._execution_device:
+            return {}
+        return {name: project_context(self.unet, context) for name, context in contexts.items()}
+
+    def project_conditions(self, landmarks: Tensor | None, emotion: Tensor | None) -> dict[str, Packed]:
         """Keys and values of the branches for each layer, each [B, T, C]: static over a run, so made once."""
         projected = {}
         if landmarks is not None:
-            projected["landmark"] = self._need_adapter().landmark_branch.project(self.adapter.encode_landmarks(landmarks))
+            projected["landmark"] = pack(self._need_adapter().landmark_branch.project(self.adapter.encode_landmarks(landmarks)))
         if emotion is not None:
-            projected["emotion"] = self._need_adapter().emotion_branch.project(self.adapter.encode_emotion(emotion))
+            projected["emotion"] = pack(self._need_adapter().emotion_branch.project(self.adapter.encode_emotion(emotion)))
         return projected
 
     def predict_rows(self, latents: Tensor, timestep: Tensor, passes: list[Pass], conditions: Conditions) -> dict[str, Tensor]:
@@ -231,6 +244,7 @@ class FaceCrafterPipeline(DiffusionPipeline):
         Raises:
             ModelError: not even one row of one picture fits.
         """
+        torch.compiler.cudagraph_mark_step_begin()
         parts: dict[str, list[Tensor]] = {}
         queue = list(passes)
         passes.clear()
@@ -254,8 +268,7 @@ class FaceCrafterPipeline(DiffusionPipeline):
         return {row: torch.cat(predictions) if len(predictions) > 1 else predictions[0] for row, predictions in parts.items()}
 
     def _predict(self, latents: Tensor, timestep: Tensor, one: Pass) -> Tensor:
-        torch.compiler.cudagraph_mark_step_begin()
-        kwargs = {"branches": one.branches}
+        kwargs = {"branches": one.branches, "projected": one.projected}
         return self.unet(torch.cat([latents] * len(one.rows)), timestep, one.context, cross_attention_kwargs=kwargs, return_dict=False)[0]
 
     def compile(self, **options: Any) -> FaceCrafterPipeline:
@@ -325,17 +338,21 @@ class FaceCrafterPipeline(DiffusionPipeline):
 
 def prepare_pass(conditions: Conditions, rows: Sequence[str], pictures: slice) -> Pass:
     """One forward pass for some rows of some pictures; in the order of ROWS, so that a branch's rows stand together."""
-    contexts = {name: context[pictures] for name, context in conditions.contexts.items()}
-    context = torch.cat([contexts["none" if row == "none" else "id"] for row in rows])
-    batch, per_branch = len(context) // len(rows), []
+    names = ["none" if row == "none" else "id" for row in rows]
+    context = torch.cat([conditions.contexts[name][pictures] for name in names])
+    projected = {name: Packed(packed.tensor[pictures], packed.widths) for name, packed in conditions.projected.items()}
+    batch, branches = len(context) // len(rows), []
     for name, uses in (("landmark", row_has_landmarks), ("emotion", row_has_emotion)):
         places = [i for i, row in enumerate(rows) if uses(row)]
-        if places and name in conditions.projected:
+        if places and name in projected:
             span = slice(places[0] * batch, (places[-1] + 1) * batch)
             alpha = context.new_full((span.stop - span.start, 1, 1), conditions.alphas[name])
-            projected = [(key[pictures], value[pictures]) for key, value in conditions.projected[name]]
-            per_branch.append(branch_inputs(repeat_rows(projected, len(places)), alpha, span))
-    return Pass(tuple(rows), pictures, context, [list(layer) for layer in zip(*per_branch, strict=True)] if per_branch else None)
+            repeated = projected[name].tensor.repeat(len(places), 1, 1)
+            branches.append((Packed(repeated, projected[name].widths), alpha, span))
+    of_context = None
+    if all(name in projected for name in names):
+        of_context = Packed(torch.cat([projected[name].tensor for name in names]), projected["id"].widths)
+    return Pass(tuple(rows), pictures, context, of_context, PackedBranches(branches) if branches else None)
 
 
 def _halves(one: Pass) -> list[tuple[tuple[str, ...], slice]]:
@@ -359,6 +376,18 @@ def _batched(value: Any, ndim: int, name: str) -> Tensor:
     if not torch.isfinite(tensor).all():
         raise ModelError(f"The {name} holds numbers that are not finite. Extract it again.")
     return tensor
+
+
+class NoWaiting(TorchFunctionMode):
+    """Schedulers draw noise on the host, where a seed gives the same numbers everywhere; it goes to a GPU without waiting for what runs there."""
+
+    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        if function is Tensor.to and args[0].device.type == "cpu":
+            target = kwargs.get("device", args[1] if len(args) > 1 else None)
+            if isinstance(target, (str, torch.device)) and torch.device(target).type == "cuda":
+                return function(args[0].pin_memory(), *args[1:], **{**kwargs, "non_blocking": True})
+        return function(*args, **kwargs)
 
 
 def _takes_generator(scheduler: Any) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from ..control.branches import BranchInput, attention, decoupled_attention
+from ..control.branches import BranchInput, Packed, PackedBranches, attention, decoupled_attention, pack
 from ..control.config import CROSS_ATTENTION_LAYERS
 from ..errors import ModelError
 
@@ -15,8 +15,9 @@ from ..errors import ModelError
 class BranchProcessor:
     """Attention of one layer; in a cross-attention layer, with the branches of that layer.
 
-    Branches come with each call (`cross_attention_kwargs={"branches": ...}`), so a processor holds no state of a run. So does `watch`,
-    which is shown each layer's attention output [R, L, C] after Eq. 1 (training compares it between conditions, Eq. 2).
+    Branches come with each call (`cross_attention_kwargs={"branches": ...}`), so a processor holds no state of a run. So do `projected`,
+    keys and values of the context where it is the same in all steps (project_context), and `watch`, which is shown each layer's
+    attention output [R, L, C] after Eq. 1 (training compares it between conditions, Eq. 2).
 
     Args:
         layer: position in CROSS_ATTENTION_LAYERS; None for self-attention, which has no branches.
@@ -31,12 +32,17 @@ class BranchProcessor:
         hidden_states: Tensor,
         encoder_hidden_states: Tensor | None = None,
         attention_mask: Tensor | None = None,
-        branches: Sequence[Sequence[BranchInput]] | None = None,
+        branches: Sequence[Sequence[BranchInput]] | PackedBranches | None = None,
+        projected: Packed | None = None,
         watch: Callable[[Tensor], None] | None = None,
     ) -> Tensor:
-        context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
         query = attn.to_q(hidden_states)
-        out = attention(query, attn.to_k(context), attn.to_v(context), attn.heads)
+        if self.layer is not None and projected is not None:
+            key, value = projected[self.layer]
+        else:
+            context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
+            key, value = attn.to_k(context), attn.to_v(context)
+        out = attention(query, key, value, attn.heads)
         if self.layer is not None and branches is not None:
             out = decoupled_attention(out, query, branches[self.layer], attn.heads)
         if self.layer is not None and watch is not None:
@@ -44,6 +50,12 @@ class BranchProcessor:
         for layer in attn.to_out:
             out = layer(out)
         return out
+
+
+def project_context(unet: nn.Module, context: Tensor) -> Packed:
+    """context [R, 77, width] -> its keys and values in the 16 cross-attention layers: static over a run, so made once."""
+    layers = [unet.get_submodule(f"{layer}.transformer_blocks.0.attn2") for layer in CROSS_ATTENTION_LAYERS]
+    return pack([(attn.to_k(context), attn.to_v(context)) for attn in layers])
 
 
 def install_branches(unet: nn.Module) -> None:

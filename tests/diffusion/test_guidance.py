@@ -6,7 +6,7 @@ import random
 import pytest
 import torch
 
-from facecrafter_core.diffusion.guidance import APPROXIMATIONS, ROWS, Guidance, combine, guidance_coefficients
+from facecrafter_core.diffusion.guidance import APPROXIMATIONS, ROWS, Guidance, GuidedRun, combine, guidance_coefficients
 
 
 def eq6_in_float64(e: dict[str, float], w_id: float, w_lmk: float, w_emo: float) -> float:
@@ -68,10 +68,41 @@ def test_an_interval_switches_its_weight_off_outside():
 
 def test_each_approximation_evaluates_fewer_rows():
     def rows(**options) -> int:
-        return sum(len(guidance_coefficients(Guidance(**options), sigma)) for sigma in (14.0, 2.0, 0.5, 0.1))
+        guidance, evaluated = Guidance(**options), 0
+        run = GuidedRun(guidance.refresh)
+        for sigma in (14.0, 9.0, 5.0, 2.0, 0.5, 0.1):
+            coefficients = run.coefficients(guidance_coefficients(guidance, sigma))
+            run.combine(dict.fromkeys(coefficients, 1.0), coefficients)
+            evaluated += len(coefficients)
+        return evaluated
 
-    assert {name: rows(**options) for name, options in APPROXIMATIONS.items()} == {"joint": 12, "early": 10, "joint and early": 8}
-    assert rows() == 16
+    assert {name: rows(**options) for name, options in APPROXIMATIONS.items()} == {
+        "joint": 18,
+        "refresh": 15,
+        "joint and refresh": 12,
+        "joint and refresh 3": 10,
+    }
+    assert rows() == 24
+
+
+def test_refresh_adds_the_last_difference_in_the_calls_between():
+    run, table = GuidedRun(2), guidance_coefficients(Guidance(), 1.0)
+    first = {"none": 0.5, "id": 1.0, "id+lmk": 2.0, "id+emo": 3.0}
+    coefficients = run.coefficients(table)
+    assert coefficients == table and list(coefficients) == [row for row in ROWS if row in table]
+    guided = run.combine(first, coefficients)
+    assert guided == combine(first, table)
+    coefficients = run.coefficients(table)
+    assert list(coefficients) == ["id"], "one row between"
+    assert run.combine({"id": 1.5}, coefficients) == 1.5 + guided - first["id"]
+    assert run.coefficients(table) == table, "and then all again"
+
+
+def test_refresh_needs_the_row_id_even_where_its_coefficient_is_zero():
+    table = guidance_coefficients(Guidance(4.0, 2.0, 2.0), 1.0)
+    assert "id" not in table
+    run = GuidedRun(2)
+    assert run.coefficients(table) == {"none": -3.0, "id": 0.0, "id+lmk": 2.0, "id+emo": 2.0}
 
 
 def test_rows_with_a_condition_stand_together():
@@ -96,6 +127,7 @@ def test_prediction_type_does_not_matter():
         ({"mode": "both"}, "Expected a guidance mode"),
         ({"identity": math.nan}, "identity guidance weight must be a finite number"),
         ({"landmark_interval": (3.0, 1.0)}, "low <= high"),
+        ({"refresh": 0}, "refreshed in every call"),
     ],
 )
 def test_wrong_guidance_is_refused(arguments: dict, sentence: str):
