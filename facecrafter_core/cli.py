@@ -144,7 +144,8 @@ def run_inspect(options: argparse.Namespace) -> None:
 
 
 def run_assets_list(options: argparse.Namespace) -> None:
-    from .assets import ASSETS, files_under, look_for, notes_on, search_folders
+    from .assets import ASSETS
+    from .search import files_under, look_for, notes_on, search_folders
 
     _search_in(options)
     files = files_under(search_folders())
@@ -158,8 +159,9 @@ def run_assets_list(options: argparse.Namespace) -> None:
 
 
 def run_assets_download(options: argparse.Namespace) -> None:
-    from .assets import ASSETS, cache_folder, files_under, get_asset, look_for, search_folders
+    from .assets import ASSETS, get_asset
     from .download import download
+    from .search import cache_folder, files_under, look_for, search_folders
 
     if bool(options.names) == bool(options.use):
         raise AssetError("Expected names of assets (see `facecrafter assets list`) or --for full, demo or metrics, found both or neither.")
@@ -183,7 +185,8 @@ def run_assets_download(options: argparse.Namespace) -> None:
 
 
 def run_assets_verify(options: argparse.Namespace) -> None:
-    from .assets import ASSETS, files_under, get_asset, look_for, notes_on, search_folders
+    from .assets import ASSETS, get_asset
+    from .search import files_under, look_for, notes_on, search_folders
 
     _search_in(options)
     files = files_under(search_folders())
@@ -201,7 +204,7 @@ def run_assets_verify(options: argparse.Namespace) -> None:
 
 
 def _search_in(options: argparse.Namespace) -> None:
-    from .assets import add_search_folder
+    from .search import add_search_folder
 
     for folder in [*(options.folder or ()), *filter(None, [getattr(options, "into", None)])]:
         if not folder.is_dir():

@@ -20,7 +20,7 @@ from pathlib import Path
 
 import pytest
 
-from facecrafter_core import assets, download
+from facecrafter_core import assets, download, search
 from facecrafter_core.assets import ASSETS, Archive, Asset
 from facecrafter_core.cli import main
 from facecrafter_core.errors import AssetError, OutputError
@@ -152,8 +152,8 @@ def asset(server) -> Asset:
 
 @pytest.fixture
 def target(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr(assets, "_search_folders", [])
-    monkeypatch.setattr(assets, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(search, "_search_folders", [])
+    monkeypatch.setattr(search, "cache_folder", lambda: tmp_path / "cache")
     return tmp_path / "cache" / "kind" / "weights.bin"
 
 

@@ -24,7 +24,7 @@ from diffusers import AutoencoderKL
 from PIL import Image
 
 import training.prepare as module
-from facecrafter_core import assets
+from facecrafter_core import search
 from facecrafter_core.errors import AssetError, ModelError
 from facecrafter_core.faces.align import align_face
 from facecrafter_core.faces.landmarker import FaceLandmarker
@@ -115,7 +115,7 @@ def brightness(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     weights = tmp_path / "emonet_8.pth"
     weights.write_bytes(b"weights")
     Brightness.batches.clear()
-    monkeypatch.setattr(assets, "find_asset", lambda name, real=assets.find_asset: weights if name == "emonet" else real(name))
+    monkeypatch.setattr(search, "find_asset", lambda name, real=search.find_asset: weights if name == "emonet" else real(name))
     monkeypatch.setattr("facecrafter_core.faces.emonet.EmoNetEstimator", lambda path, device: Brightness())
     monkeypatch.setattr(module, "_extractor", lambda settings: Extractor(**asdict(settings)))
     return weights
