@@ -60,9 +60,9 @@ def download_assets(options: argparse.Namespace) -> None:
         print("\n    ".join([f"{asset.name:24}{state}", *troubles]))
         if path is None and (asset.urls or options.names):
             missing.append(asset)
-    if not missing or not _accepted(missing, options.yes):
+    if not _accepted([asset for asset in missing if asset.urls], options.yes):
         return
-    for asset in missing:
+    for asset in missing:  # download refuses one that is not published
         target = options.into / asset.folder / asset.file if options.into else cache_folder() / asset.file
         print(f"Wrote {download(asset, target, options.mirror, options.offline_folder)}")
         if asset.sha256 is None:
@@ -93,13 +93,15 @@ def _search_in(options: argparse.Namespace) -> None:
 
 
 def _accepted(assets: Sequence[Asset], yes: bool) -> bool:
-    """Shows the licences and asks, unless --yes has answered."""
+    """Shows the licences and asks, unless --yes has answered or there is nothing to ask.
+
+    Raises:
+        AssetError: there is nobody to ask.
+    """
     for asset in assets:
-        if not asset.urls:
-            return True  # download says that it is not published
         size = _amount(asset.archive.size if asset.archive else asset.size)
         print(f"{asset.name}: {size}, licence {_licence(asset)}", flush=True)
-    if yes:
+    if yes or not assets:
         return True
     if not sys.stdin.isatty():
         raise AssetError("Expected an answer to these licences, found nobody to ask. Add --yes to accept them.")

@@ -576,6 +576,12 @@ def test_the_command_shows_the_licence_first_and_asks(listed, target, server, mo
     assert_whole(target)
 
 
+def test_beside_a_file_that_is_not_published_nothing_comes_without_an_answer(listed, target, server, capsys):
+    assert main(["assets", "download", "weights", "adapter"]) == 2
+    said = capsys.readouterr()
+    assert "licence CC0" in said.out and "--yes" in said.err and server.asked == [] and not target.exists()
+
+
 def test_the_command_downloads_into_comfyuis_folders_and_only_what_is_missing(listed, server, tmp_path, capsys):
     models = tmp_path / "ComfyUI" / "models"
     models.mkdir(parents=True)
