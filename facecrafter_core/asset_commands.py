@@ -1,4 +1,4 @@
-"""facecrafter assets list, download and verify."""
+"""The commands `facecrafter assets list`, `download` and `verify`: their options, and what they do."""
 
 from __future__ import annotations
 
@@ -34,6 +34,11 @@ def add_asset_commands(tasks: argparse._SubParsersAction, formatter: type[argpar
 
 
 def list_assets(options: argparse.Namespace) -> None:
+    """Prints every asset: size, licence, purpose, where it lies, and what is wrong with files in its place.
+
+    Raises:
+        AssetError: a folder to search does not exist.
+    """
     _search_in(options)
     files = files_under(search_folders())
     for asset in ASSETS.values():
@@ -46,6 +51,12 @@ def list_assets(options: argparse.Namespace) -> None:
 
 
 def download_assets(options: argparse.Namespace) -> None:
+    """Gets those of the named assets, or of all for one use, that are missing, once their licences are accepted.
+
+    Raises:
+        AssetError: names and use are both given or both not, a name or folder does not exist, nobody can be asked, or see download.
+        OutputError: see download.
+    """
     from .download import download  # brings Python's HTTP, of which --help needs nothing
 
     if bool(options.names) == bool(options.use):
@@ -70,6 +81,11 @@ def download_assets(options: argparse.Namespace) -> None:
 
 
 def verify_assets(options: argparse.Namespace) -> None:
+    """Hashes what is here of the named assets, or of all, and prints of each whether it is right.
+
+    Raises:
+        AssetError: a file is wrong, a named one is missing, or a name or folder does not exist.
+    """
     _search_in(options)
     files = files_under(search_folders())
     wrong = []
@@ -86,6 +102,7 @@ def verify_assets(options: argparse.Namespace) -> None:
 
 
 def _search_in(options: argparse.Namespace) -> None:
+    """Adds the folders of --folder and --into to those that are searched."""
     for folder in [*(options.folder or ()), *filter(None, [getattr(options, "into", None)])]:
         if not folder.is_dir():
             raise AssetError(f"Expected a folder at {folder}, found none. Correct its name or make it.")

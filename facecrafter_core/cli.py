@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ESTIMATOR_NAMES = ("automatic", "demo", "emonet", "hsemotion")
 EMOTION_NAMES = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
+"""ESTIMATORS and EMOTIONS of faces/, written out again because their files load numpy and torch."""
 
 EXAMPLES = """examples:
   facecrafter demo
@@ -36,7 +37,11 @@ EXAMPLES = """examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command. 0: done. 2: the input was wrong, with one sentence on stderr that says how. 130: interrupted."""
+    """Runs one command and gives its exit code. 0: done. 2: not done, and one sentence on stderr says why. 130: interrupted.
+
+    Raises:
+        SystemExit: --help and --version (0), or options that cannot be read (2).
+    """
     options = _parser().parse_args(arguments)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's threads spin otherwise: many times slower where another program runs
     try:
@@ -51,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _hide_loading_messages() -> None:
-    """The loading bars and notes of diffusers and transformers; errors stay."""
+    """Turns off the loading bars and notes of diffusers and transformers; errors stay."""
     import diffusers
     import transformers
 
@@ -144,10 +149,10 @@ def run_inspect(options: argparse.Namespace) -> None:
 
 
 def chosen_emotion(options: argparse.Namespace) -> Emotion | None:
-    """--emotion NAME[:INTENSITY], or --valence and --arousal, or neither; None with --emotion-from, which needs the models.
+    """The emotion of --emotion NAME[:INTENSITY], or of --valence and --arousal; None without them, --emotion-from's included (it needs models).
 
     Raises:
-        EmotionError: several kinds, half of a point, an unknown name, or out of range.
+        EmotionError: several of the three, one half of a point, an unknown name, or a number out of range.
     """
     from .faces.emotion import Emotion
 
@@ -174,6 +179,11 @@ def chosen_emotion(options: argparse.Namespace) -> Emotion | None:
 
 
 def chosen_guidance(options: argparse.Namespace) -> Guidance:
+    """The weights and the mode of Eq. 6.
+
+    Raises:
+        ModelError: a weight is not finite, or there is no such mode.
+    """
     from .diffusion.guidance import Guidance
 
     try:
@@ -183,7 +193,11 @@ def chosen_guidance(options: argparse.Namespace) -> Guidance:
 
 
 def face_choice(text: str) -> str | int:
-    """A number from 0, "largest" or "only"."""
+    """Reads "largest", "only" or a number; whether the photo has that face is the landmarker's to say.
+
+    Raises:
+        ArgumentTypeError: neither of them.
+    """
     if text in ("largest", "only"):
         return text
     try:

@@ -1,4 +1,4 @@
-"""Where the files of assets.py's table lie: each is found in its place or by its content, or the error says what is wrong and what to do."""
+"""Where the files of assets.py's table lie: found in their places or by their content, or the error says what is wrong and what to do."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def cache_folder() -> Path:
 
 
 def find_asset(name: str) -> Path:
-    """The file of an asset: from the environment variable (face_landmarker), the added folders, its PyPI package, or the cache.
+    """The file of an asset: that of the environment variable (face_landmarker only), or from the added folders, its PyPI package, or the cache.
 
-    In each folder its usual place is tried; then the folders are searched, subfolders included, for the file's content.
+    Its usual place in each of them is tried; then folders and cache are searched, subfolders included, for its path or its content.
 
     Raises:
-        AssetError: no such asset, or its file is nowhere, or what is there differs from the one in the table.
+        AssetError: no such asset, or its file is nowhere, or what is in its place is another or cannot be read.
     """
     asset = get_asset(name)
     given = os.environ.get(ENVIRONMENT_VARIABLE) if name == "face_landmarker" else None
@@ -65,8 +65,8 @@ def look_for(asset: Asset, files: Sequence[Path] | None = None) -> tuple[Path | 
         files: what lies in the search folders (files_under), where several assets are looked for; None lists them when needed.
 
     Returns:
-        The file, or None; and a sentence for each file on the way that has the asset's name but is another, or, if it is nowhere,
-        from which a download would go on.
+        The file, or None; and a sentence for each file met before it that has the asset's path but is another. If it is nowhere, also
+        one for each file from which a download would go on.
     """
     troubles: dict[Path, str] = {}
     traces = []
@@ -119,7 +119,7 @@ def notes_on(asset: Asset, path: Path | None) -> list[str]:
 
 
 def _trace(asset: Asset, path: Path) -> str | None:
-    """A file from which a download would go on: one that broke off, or the zip, not yet unpacked."""
+    """A sentence, if a download would go on from this file: from one that broke off, or from the zip, not yet unpacked."""
     zipped = asset.archive and path.name.startswith(asset.archive.file)
     if zipped and path.name == asset.archive.file:
         return f"{path} holds {asset.name}, but is not unpacked; run `{_command(asset)}`, which unpacks what is needed."
@@ -141,7 +141,7 @@ def search_folders() -> list[Path]:
 
 
 def files_under(folders: Sequence[Path]) -> list[Path]:
-    """All files in the folders and their subfolders, links followed, each folder once."""
+    """All files in each of the folders and its subfolders; links are followed, and none leads in circles."""
     return [path for folder in folders for path in _walk(folder, set())]
 
 
@@ -163,7 +163,7 @@ def _places(asset: Asset) -> list[Path]:
 
 
 def _packaged(asset: Asset) -> Path | None:
-    """Where the package keeps its copy; the package is not imported."""
+    """Where the asset's package keeps its copy, if it has one and it is installed; it is not imported."""
     spec = importlib.util.find_spec(asset.package) if asset.package else None
     if spec is None or not spec.submodule_search_locations:
         return None
@@ -171,6 +171,7 @@ def _packaged(asset: Asset) -> Path | None:
 
 
 def _how_to_get(asset: Asset) -> str:
+    """That an asset is nowhere, what it is, and what to do, for an error."""
     places = " or ".join(map(str, search_folders()))
     missing = f"{asset.file} ({asset.purpose}; licence: {asset.licence}) is not on this machine. "
     if not asset.urls:
@@ -191,7 +192,11 @@ _known: dict[tuple[str, int, int], str] = {}
 
 
 def sha256(path: Path) -> str:
-    """Of a file in its present state; asked for again and again, so remembered."""
+    """The hash of a file as it is now, in hex digits; remembered until the file's size or time changes.
+
+    Raises:
+        OSError: it cannot be read.
+    """
     status = path.stat()
     key = (str(path), status.st_size, status.st_mtime_ns)
     if key not in _known:
