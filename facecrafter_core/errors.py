@@ -34,7 +34,7 @@ class ModelError(FaceCrafterError):
 
 
 class AssetError(FaceCrafterError):
-    """A model file that others publish is not on this machine."""
+    """A model file that others publish is missing, is another file, or cannot be had; or what it needs is not installed."""
 
 
 class OutputError(FaceCrafterError):

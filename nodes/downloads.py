@@ -42,8 +42,9 @@ class FaceCrafterDownloadModels(io.ComfyNode):
 
     @classmethod
     def execute(cls, what: str, accept_licences: bool, mirror: str) -> io.NodeOutput:
-        from ..facecrafter_core.assets import ASSETS, get_asset, look_for
+        from ..facecrafter_core.assets import ASSETS, get_asset
         from ..facecrafter_core.download import download
+        from ..facecrafter_core.search import look_for
 
         wanted = [a for a in ASSETS.values() if SETS[what] in a.uses and a.urls] if what in SETS else [get_asset(what)]
         missing, lines = [], []

@@ -113,8 +113,8 @@ def test_an_emotion_comes_from_another_photo(model, photo, tmp_path, capsys):
 
 
 def test_an_estimator_without_weights_is_said(model, photo, tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("facecrafter_core.assets._search_folders", [])
-    monkeypatch.setattr("facecrafter_core.assets.cache_folder", lambda: tmp_path)
+    monkeypatch.setattr("facecrafter_core.search._search_folders", [])
+    monkeypatch.setattr("facecrafter_core.search.cache_folder", lambda: tmp_path)
     said = fails(capsys, "generate", photo, "--emotion-from", photo, "--estimator", "emonet", "--model", model, "--out", tmp_path / "x.png")
     assert "CC BY-NC-ND 4.0" in said and "facecrafter assets download emonet" in said
     assert not (tmp_path / "x.png").exists()

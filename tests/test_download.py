@@ -17,10 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
-from facecrafter_core import assets, download
+from facecrafter_core import asset_commands, download, search
 from facecrafter_core.assets import ASSETS, Archive, Asset
 from facecrafter_core.cli import main
 from facecrafter_core.errors import AssetError, OutputError
@@ -152,8 +153,9 @@ def asset(server) -> Asset:
 
 @pytest.fixture
 def target(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr(assets, "_search_folders", [])
-    monkeypatch.setattr(assets, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(search, "_search_folders", [])
+    for module in (search, asset_commands):
+        monkeypatch.setattr(module, "cache_folder", lambda: tmp_path / "cache")
     return tmp_path / "cache" / "kind" / "weights.bin"
 
 
@@ -556,10 +558,10 @@ def test_what_is_not_published_cannot_be_downloaded(target):
 
 
 @pytest.fixture
-def listed(asset, target, monkeypatch) -> Asset:
+def listed(asset, target) -> Iterator[Asset]:
     """The table holds this one asset and one that is not published."""
-    monkeypatch.setattr(assets, "ASSETS", {"weights": asset, "adapter": replace(ASSETS["adapter"], uses=("demo",))})
-    return asset
+    with patch.dict(ASSETS, {"weights": asset, "adapter": replace(ASSETS["adapter"], uses=("demo",))}, clear=True):
+        yield asset
 
 
 def test_the_command_shows_the_licence_first_and_asks(listed, target, server, monkeypatch, capsys):
@@ -572,6 +574,12 @@ def test_the_command_shows_the_licence_first_and_asks(listed, target, server, mo
     monkeypatch.setattr("builtins.input", lambda question: "y")
     assert main(["assets", "download", "weights"]) == 0
     assert_whole(target)
+
+
+def test_beside_a_file_that_is_not_published_nothing_comes_without_an_answer(listed, target, server, capsys):
+    assert main(["assets", "download", "weights", "adapter"]) == 2
+    said = capsys.readouterr()
+    assert "licence CC0" in said.out and "--yes" in said.err and server.asked == [] and not target.exists()
 
 
 def test_the_command_downloads_into_comfyuis_folders_and_only_what_is_missing(listed, server, tmp_path, capsys):

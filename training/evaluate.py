@@ -28,7 +28,6 @@ import numpy as np
 import torch
 from PIL import Image
 
-from facecrafter_core.assets import add_search_folder
 from facecrafter_core.diffusion.families import FAMILIES
 from facecrafter_core.diffusion.guidance import APPROXIMATIONS, Guidance
 from facecrafter_core.errors import FaceCrafterError, MetricError
@@ -37,6 +36,7 @@ from facecrafter_core.metrics.estimators import estimators_of, load_or_missing
 from facecrafter_core.metrics.flame import read_flame
 from facecrafter_core.metrics.perceptual import Perceptual
 from facecrafter_core.metrics.reading import Estimator, Missing
+from facecrafter_core.search import add_search_folder
 from training.baselines import ControlNetMethod, FaceIDMethod
 from training.benchmark import Plan, load_plan, make_plan, save_plan
 from training.loop import World

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from facecrafter_core.assets import add_search_folder, find_asset
 from facecrafter_core.control.config import PRESETS
 from facecrafter_core.diffusion.families import FAMILIES
 from facecrafter_core.errors import FaceChoiceError, LandmarkError, ModelError, NoFaceError, PhotoError
@@ -25,6 +24,7 @@ from facecrafter_core.faces.emotion_estimators import emotion_weights, load_emot
 from facecrafter_core.faces.identity import face_crop, load_identity_encoder
 from facecrafter_core.faces.landmarker import FaceLandmarker
 from facecrafter_core.faces.mask import face_mask
+from facecrafter_core.search import add_search_folder, find_asset
 from training.prepared import fingerprint
 from training.sources import Item, load, shard
 

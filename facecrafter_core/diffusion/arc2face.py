@@ -8,8 +8,8 @@ from typing import Any
 
 import torch
 
-from ..assets import find_asset
 from ..errors import ModelError
+from ..search import find_asset
 from .families import FULL, new_autoencoder, new_scheduler
 
 NAME = "arc2face"

@@ -48,7 +48,7 @@ class ArcFaceEncoder:
         Raises:
             AssetError: a file is missing or is another, or the packages are.
         """
-        from ..assets import find_asset
+        from ..search import find_asset
 
         detector, recogniser = find_asset("antelopev2"), recogniser or find_asset("arcface")
         try:

@@ -57,8 +57,8 @@ def emotion_weights(name: str, family: str, folder: str | Path | None = None) ->
     Raises:
         ModelError, AssetError: no such estimator, or EmoNet's or HSEmotion's weights are nowhere.
     """
-    from ..assets import add_search_folder, find_asset
     from ..diffusion.families import DEMO_FOLDER
+    from ..search import add_search_folder, find_asset
 
     chosen = choose_estimator(name, family)
     if chosen == "demo":

@@ -92,7 +92,7 @@ def load_identity_encoder(family: str, folder: str | Path, device: str = "cpu") 
     """
     if family == "demo":
         return DemoIdentityEncoder(Path(folder) / "identity" / "model.safetensors")
-    from ..assets import add_search_folder
+    from ..search import add_search_folder
     from .arcface import ArcFaceEncoder
 
     add_search_folder(folder)

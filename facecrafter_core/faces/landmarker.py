@@ -91,7 +91,7 @@ class FaceLandmarker:
     """MediaPipe's face landmarker, created at the first use; safe to share between threads.
 
     Args:
-        model_path: face_landmarker.task; None finds it (facecrafter_core.assets).
+        model_path: face_landmarker.task; None finds it (facecrafter_core.search).
         max_faces: most faces found in a photo.
         min_confidence: of detection and of presence, 0..1.
     """
@@ -166,7 +166,7 @@ class FaceLandmarker:
         return sorted(large, key=lambda face: face.box[0] + face.box[2])
 
     def _start(self) -> None:
-        from ..assets import find_asset
+        from ..search import find_asset
 
         with _one_at_a_time:
             if self._task is None:

@@ -122,7 +122,7 @@ def estimators_of(family: str, models: Path, device: str = "cpu") -> tuple[list[
 
 def load_or_missing(asset: str, name: str, reads: tuple[str, ...], make: Callable[[Path, str], Any], device: str) -> Any:
     """make(weights, device), or a Missing that says what to do where its weights or its package are not there."""
-    from ..assets import find_asset
+    from ..search import find_asset
 
     try:
         path = find_asset(asset)

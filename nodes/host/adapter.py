@@ -13,11 +13,11 @@ import comfy.model_patcher
 import comfy.ops
 import folder_paths
 
-from ...facecrafter_core.assets import add_search_folder
 from ...facecrafter_core.control.adapter import load_adapter
 from ...facecrafter_core.control.config import ControlConfig
 from ...facecrafter_core.diffusion.families import DEMO_FOLDER, FAMILIES, Family
 from ...facecrafter_core.errors import AdapterError, ModelError
+from ...facecrafter_core.search import add_search_folder
 
 FOLDER = "facecrafter"
 DEMO_CHOICE = "demo (comes with FaceCrafter)"

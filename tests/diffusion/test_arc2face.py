@@ -11,7 +11,7 @@ from diffusers import UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextModel
 
-from facecrafter_core import assets
+from facecrafter_core import search
 from facecrafter_core.diffusion import arc2face
 from facecrafter_core.diffusion.families import DEMO_FOLDER, FULL, new_autoencoder
 from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
@@ -77,7 +77,7 @@ def test_downloaded_files_are_a_pipeline(downloaded: Path):
 
 
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(assets, "search_folders", lambda: [tmp_path])
+    monkeypatch.setattr(search, "search_folders", lambda: [tmp_path])
     with pytest.raises(AssetError, match="arc2face/diffusion_pytorch_model.safetensors"):
         FaceCrafterPipeline.from_pretrained("arc2face")
     (tmp_path / "broken.safetensors").write_bytes(b"no")

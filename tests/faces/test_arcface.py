@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from facecrafter_core import assets
+from facecrafter_core import search
 from facecrafter_core.errors import AssetError, ModelError, NoFaceError
 from facecrafter_core.faces.arcface import ArcFaceEncoder, session
 from facecrafter_core.faces.identity import face_crop, load_identity_encoder
@@ -101,19 +101,19 @@ def test_a_recogniser_of_another_width_is_told(tmp_path: Path, crop: torch.Tenso
 
 
 def test_missing_files_are_named_with_the_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(assets, "_search_folders", [])
+    monkeypatch.setattr(search, "_search_folders", [])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     with pytest.raises(AssetError, match="facecrafter assets download antelopev2"):
         load_identity_encoder("full", tmp_path / "base")
 
 
 def test_the_wrong_recogniser_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(assets, "_search_folders", [])
+    monkeypatch.setattr(search, "_search_folders", [])
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     folder = tmp_path / "base/antelopev2"
     folder.mkdir(parents=True)
     recogniser(folder / "arcface.onnx")
-    monkeypatch.setattr(assets, "find_asset", lambda name, real=assets.find_asset: folder / "scrfd.onnx" if name == "antelopev2" else real(name))
+    monkeypatch.setattr(search, "find_asset", lambda name, real=search.find_asset: folder / "scrfd.onnx" if name == "antelopev2" else real(name))
     with pytest.raises(AssetError, match="arcface"):
         load_identity_encoder("full", tmp_path / "base")
 

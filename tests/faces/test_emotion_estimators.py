@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 import torch
 
-from facecrafter_core import assets
+from facecrafter_core import search
+from facecrafter_core.assets import ASSETS
 from facecrafter_core.cli import ESTIMATOR_NAMES
 from facecrafter_core.diffusion.families import DEMO_FOLDER
 from facecrafter_core.errors import AssetError, ModelError
@@ -119,7 +120,7 @@ def test_a_file_of_this_layout_has_the_size_of_the_published_one():
     """To some hundred bytes of names in 56 MB; one tensor more or less is at least 160 bytes, the batch counters are 17,000."""
     file = io.BytesIO()
     torch.save(random_weights(), file, _use_new_zipfile_serialization=False)
-    assert abs(file.tell() - assets.ASSETS["emonet"].size) < 2000
+    assert abs(file.tell() - ASSETS["emonet"].size) < 2000
 
 
 @pytest.mark.parametrize("change", ["several GPUs", "one GPU", "a new file", "no batch counters"])
@@ -298,8 +299,8 @@ def test_a_missing_package_is_told(folder: Path, monkeypatch: pytest.MonkeyPatch
 
 @pytest.fixture
 def nowhere(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    monkeypatch.setattr(assets, "_search_folders", [])
-    monkeypatch.setattr(assets, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(search, "_search_folders", [])
+    monkeypatch.setattr(search, "cache_folder", lambda: tmp_path / "cache")
     return tmp_path
 
 
@@ -317,7 +318,7 @@ def test_automatic_is_what_the_family_is_trained_with(nowhere: Path):
 
 def test_an_estimator_says_the_licence_of_its_asset():
     for kind, name in ((EmoNetEstimator, "emonet"), (HSEmotionEstimator, "hsemotion")):
-        assert kind.licence == assets.ASSETS[name].licence
+        assert kind.licence == ASSETS[name].licence
 
 
 def test_the_demos_network_reads_expression_scores(astronaut: np.ndarray, face: Face):

@@ -116,7 +116,7 @@ def test_at_full_size_hsemotion_reads_because_emonet_conditions(monkeypatch, tmp
             raise AssetError("nowhere")
         return tmp_path
 
-    monkeypatch.setattr("facecrafter_core.assets.find_asset", find)
+    monkeypatch.setattr("facecrafter_core.search.find_asset", find)
     monkeypatch.setattr("facecrafter_core.faces.emotion_estimators.HSEmotionEstimator", lambda path: Reads())
     there, missing = estimators_of("full", tmp_path)
     pictures = [np.full((4, 4, 3), v, np.uint8) for v in (0, 51, 255)]

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 
-from facecrafter_core import assets
+from facecrafter_core import search
 from facecrafter_core.errors import MetricError, NoFaceError
 from facecrafter_core.faces.align import face_box
 from facecrafter_core.faces.arcface import ArcFaceEncoder
@@ -43,10 +43,10 @@ class Found:
 
 
 def test_a_metric_without_its_package_or_weights_says_what_to_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(assets, "search_folders", lambda: [tmp_path])
+    monkeypatch.setattr(search, "search_folders", lambda: [tmp_path])
     missing = load_or_missing("inception", "Inception v3", ("FID",), Inception, "cpu")
     assert missing == Missing("Inception v3", ("FID",), "weights missing: facecrafter assets download inception")
-    monkeypatch.setattr(assets, "find_asset", lambda name: tmp_path / name)
+    monkeypatch.setattr(search, "find_asset", lambda name: tmp_path / name)
     monkeypatch.setattr(perceptual.importlib, "import_module", lambda name: (_ for _ in ()).throw(ImportError(name)))
     missing = load_or_missing("alexnet", "AlexNet", ("LPIPS",), Perceptual, "cpu")
     assert missing.reason == "package missing: pip install lpips"

@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import csv
-import io
 import json
 import os
 import shutil
 import signal
 import subprocess
 import sys
-import tarfile
 import time
 from dataclasses import asdict
 from pathlib import Path
 
-import cv2
 import numpy as np
-import pyarrow.parquet
 import pytest
 import torch
 from diffusers import AutoencoderKL
 from PIL import Image
 
 import training.prepare as module
-from facecrafter_core import assets
+from facecrafter_core import search
 from facecrafter_core.errors import AssetError, ModelError
 from facecrafter_core.faces.align import align_face
 from facecrafter_core.faces.landmarker import FaceLandmarker
@@ -115,7 +111,7 @@ def brightness(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     weights = tmp_path / "emonet_8.pth"
     weights.write_bytes(b"weights")
     Brightness.batches.clear()
-    monkeypatch.setattr(assets, "find_asset", lambda name, real=assets.find_asset: weights if name == "emonet" else real(name))
+    monkeypatch.setattr(search, "find_asset", lambda name, real=search.find_asset: weights if name == "emonet" else real(name))
     monkeypatch.setattr("facecrafter_core.faces.emonet.EmoNetEstimator", lambda path, device: Brightness())
     monkeypatch.setattr(module, "_extractor", lambda settings: Extractor(**asdict(settings)))
     return weights
@@ -262,78 +258,6 @@ def test_rendered_people_keep_their_labels_and_split(tmp_path: Path):
     prepared = run(folder, tmp_path / "out")
     assert prepared.columns["split"].tolist() == ["test", "validation"] and prepared.columns["yaw"].tolist() == [5, 5]
     assert prepared["emotions"][0][:3].tolist() == [0.25, -0.5, 1.0] and np.array_equal(prepared["landmarks"][:], landmarks[:2].astype(np.float32))
-
-
-def write_video(path: Path, seconds: float, rate: int = 10) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"mp4v"), rate, (256, 256))
-    for i in range(int(seconds * rate)):
-        writer.write(np.asarray(small(PORTRAITS[i // rate % 6]))[:, :, ::-1])
-    writer.release()
-
-
-def test_mead_gives_one_frame_a_second(tmp_path: Path):
-    write_video(tmp_path / "M003/video/front/happy/level_1/001.mp4", 3)
-    kind, items = open_source(tmp_path)
-    assert kind == "mead" and [(i.person, i.label, i.place) for i in items] == [("M003", "happy", 5), ("M003", "happy", 15), ("M003", "happy", 25)]
-    expected = np.asarray(small(PORTRAITS[1]), np.float32)
-    assert abs(load(items[1]).astype(np.float32) - expected).mean() < 12
-
-
-def test_ffhq_images_are_people_of_their_own(tmp_path: Path):
-    for i in range(2):
-        (tmp_path / "00000").mkdir(exist_ok=True)
-        small(PORTRAITS[i]).save(tmp_path / f"00000/{i:05d}.png")
-    kind, items = open_source(tmp_path)
-    assert kind == "ffhq" and len({i.person for i in items}) == 2
-
-
-def test_webdataset_shards_are_read_in_place(tmp_path: Path):
-    with tarfile.open(tmp_path / "000.tar", "w") as archive:
-        for i, person in enumerate(("a", "a", "b")):
-            buffer = io.BytesIO()
-            small(PORTRAITS[i]).save(buffer, "PNG")
-            for suffix, data in (("png", buffer.getvalue()), ("json", json.dumps({"person": person}).encode())):
-                info = tarfile.TarInfo(f"{i:04d}.{suffix}")
-                info.size = len(data)
-                archive.addfile(info, io.BytesIO(data))
-    kind, items = open_source(tmp_path)
-    assert kind == "webdataset" and [i.person for i in items] == ["a", "a", "b"]
-    assert np.array_equal(load(items[2]), np.asarray(small(PORTRAITS[2])))
-    whole = (tmp_path / "000.tar").read_bytes()
-    (tmp_path / "001.tar").write_bytes(whole[:300])
-    with pytest.raises(SourceError, match="no whole tar file"):
-        open_source(tmp_path)
-
-
-@pytest.mark.parametrize("suffix", ["csv", "parquet"])
-def test_a_manifest_names_files_relative_to_itself(people: Path, tmp_path: Path, suffix: str):
-    rows = [{"path": str(p.relative_to(tmp_path)), "person": p.parent.name, "emotion": "happy"} for p in sorted(people.rglob("*.png"))]
-    file = tmp_path / f"list.{suffix}"
-    if suffix == "parquet":
-        pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), file)
-    else:
-        file.write_text("path,person,emotion\n" + "".join(f"{r['path']},{r['person']},happy\n" for r in rows))
-    kind, items = open_source(file)
-    assert kind == "manifest" and len(items) == 6 and {i.label for i in items} == {"happy"} and load(items[0]).shape == (256, 256, 3)
-    shutil.rmtree(people)
-    with pytest.raises(SourceError, match="6 of the 6 files named in list"):
-        open_source(file)
-
-
-def test_a_manifest_without_its_columns_is_refused(tmp_path: Path):
-    (tmp_path / "list.csv").write_text("file,who\na.png,b\n")
-    with pytest.raises(SourceError, match="Expected the columns path and person"):
-        open_source(tmp_path / "list.csv")
-
-
-@pytest.mark.parametrize(("make", "message"), [(False, "found nothing there"), (True, "found none. Name its kind with --kind")])
-def test_an_empty_or_missing_folder_is_named(tmp_path: Path, make: bool, message: str):
-    folder = tmp_path / "empty"
-    if make:
-        folder.mkdir()
-    with pytest.raises(SourceError, match=message):
-        open_source(folder)
 
 
 def test_people_of_two_sources_with_one_name_are_not_mixed_up(people: Path, tmp_path: Path):

@@ -6,9 +6,11 @@ import gzip
 import io
 import json
 import pickle
+import shutil
 import tarfile
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pyarrow
 import pyarrow.csv
@@ -50,6 +52,13 @@ def test_ffhq_as_shipped_is_read_once(tmp_path: Path):
     assert kind == "ffhq" and [i.key for i in items] == ["00000/00000.png", "00000/00001.png", "01000/01000.png"]
 
 
+def test_ffhq_images_are_people_of_their_own(tmp_path: Path):
+    for i in range(2):
+        picture(tmp_path / f"00000/{i:05d}.png")
+    kind, items = open_source(tmp_path)
+    assert kind == "ffhq" and len({i.person for i in items}) == 2
+
+
 def test_a_stray_picture_does_not_make_strangers_of_a_persons_images(tmp_path: Path):
     picture(tmp_path / "preview.png")
     for i in range(2):
@@ -78,12 +87,38 @@ def test_feed_takes_the_expression_from_the_folder(tmp_path: Path):
     assert [(i.person, i.label) for i in open_source(tmp_path, "feed")[1]] == [("subject1", ""), ("subject1", "strong_anger")]
 
 
+def test_mead_gives_one_frame_a_second(tmp_path: Path):
+    file = tmp_path / "M003/video/front/happy/level_1/001.mp4"
+    file.parent.mkdir(parents=True)
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*"mp4v"), 10, (256, 256))
+    for colour in np.uint8([[0, 200, 0], [200, 50, 50], [0, 0, 200]]):
+        for _ in range(10):
+            writer.write(np.broadcast_to(colour[::-1], (256, 256, 3)).copy())
+    writer.release()
+    kind, items = open_source(tmp_path)
+    assert kind == "mead" and [(i.person, i.label, i.place) for i in items] == [("M003", "happy", 5), ("M003", "happy", 15), ("M003", "happy", 25)]
+    assert abs(load(items[1]).astype(np.float32) - [200, 50, 50]).mean() < 12
+
+
 def test_items_have_a_stable_order_and_travel_to_other_processes(tmp_path: Path):
     for name in ("b/2.png", "a/10.png", "a/9.png"):
         picture(tmp_path / name)
     items = open_source(tmp_path)[1]
     assert [i.key for i in items] == ["a/10.png", "a/9.png", "b/2.png"]
     assert pickle.loads(pickle.dumps(items)) == items == open_source(tmp_path)[1]
+
+
+def test_webdataset_shards_are_read_in_place(tmp_path: Path):
+    members = {}
+    for i, (person, colour) in enumerate((("a", "red"), ("a", "lime"), ("b", "blue"))):
+        members |= {f"{i:04d}.png": png(colour), f"{i:04d}.json": json.dumps({"person": person}).encode()}
+    whole = tar(tmp_path / "000.tar", members).read_bytes()
+    kind, items = open_source(tmp_path)
+    assert kind == "webdataset" and [i.person for i in items] == ["a", "a", "b"]
+    assert np.array_equal(load(items[2]), np.full((32, 32, 3), [0, 0, 255]))
+    (tmp_path / "001.tar").write_bytes(whole[:300])
+    with pytest.raises(SourceError, match="no whole tar file"):
+        open_source(tmp_path)
 
 
 @pytest.mark.parametrize("prefix", ["", "./", "part.1/", "./deep/part.1/"])
@@ -135,8 +170,6 @@ def test_a_damaged_picture_in_a_shard_is_its_own_error(tmp_path: Path):
 
 
 def test_a_cut_video_loses_only_its_missing_frames(tmp_path: Path):
-    import cv2
-
     file = tmp_path / "someone/clip.avi"
     file.parent.mkdir()
     writer = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*"MJPG"), 5, (64, 64))
@@ -157,6 +190,24 @@ def manifest(tmp_path: Path, rows: list[dict[str, str | None]], suffix: str) -> 
     table = pyarrow.Table.from_pylist(rows)
     (pyarrow.parquet.write_table if suffix == "parquet" else pyarrow.csv.write_csv)(table, file)
     return file
+
+
+@pytest.mark.parametrize("suffix", ["csv", "parquet"])
+def test_a_manifest_names_files_relative_to_itself(tmp_path: Path, suffix: str):
+    names = [f"people/person_{i // 2}/{i}.png" for i in range(6)]
+    rows = [{"path": name, "person": picture(tmp_path / name).parent.name, "emotion": "happy"} for name in names]
+    file = manifest(tmp_path, rows, suffix)
+    kind, items = open_source(file)
+    assert kind == "manifest" and len(items) == 6 and {i.label for i in items} == {"happy"} and load(items[0]).shape == (32, 32, 3)
+    shutil.rmtree(tmp_path / "people")
+    with pytest.raises(SourceError, match="6 of the 6 files named in list"):
+        open_source(file)
+
+
+def test_a_manifest_without_its_columns_is_refused(tmp_path: Path):
+    (tmp_path / "list.csv").write_text("file,who\na.png,b\n")
+    with pytest.raises(SourceError, match="Expected the columns path and person"):
+        open_source(tmp_path / "list.csv")
 
 
 @pytest.mark.parametrize("suffix", ["csv", "parquet"])
@@ -192,6 +243,15 @@ def test_a_file_that_is_no_table_is_refused(tmp_path: Path):
         (tmp_path / name).write_bytes(b"")
         with pytest.raises(SourceError, match="no CSV or Parquet table"):
             open_source(tmp_path / name)
+
+
+@pytest.mark.parametrize(("make", "message"), [(False, "found nothing there"), (True, "found none. Name its kind with --kind")])
+def test_an_empty_or_missing_folder_is_named(tmp_path: Path, make: bool, message: str):
+    folder = tmp_path / "empty"
+    if make:
+        folder.mkdir()
+    with pytest.raises(SourceError, match=message):
+        open_source(folder)
 
 
 def test_a_kind_that_does_not_fit_is_refused(tmp_path: Path):

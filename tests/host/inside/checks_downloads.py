@@ -8,7 +8,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import comfy.model_management
-from facecrafter.facecrafter_core import assets
+from facecrafter.facecrafter_core import search
+from facecrafter.facecrafter_core.assets import ASSETS
 from facecrafter.facecrafter_core.errors import AssetError
 from facecrafter.nodes import downloads
 
@@ -36,18 +37,18 @@ class World:
         self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         url = f"http://127.0.0.1:{self.server.server_port}/file.bin"
-        self.before, self.folder = assets.ASSETS["hsemotion"], tempfile.TemporaryDirectory()
+        self.before, self.folder = ASSETS["hsemotion"], tempfile.TemporaryDirectory()
         digest = hashlib.sha256(CONTENT).hexdigest()
-        assets.ASSETS["hsemotion"] = replace(self.before, urls=(url,), size=len(CONTENT), sha256=digest, file="file.bin")
-        self.directory, self.folders = downloads.models_directory, list(assets._search_folders)
+        ASSETS["hsemotion"] = replace(self.before, urls=(url,), size=len(CONTENT), sha256=digest, file="file.bin")
+        self.directory, self.folders = downloads.models_directory, list(search._search_folders)
         place = Path(self.folder.name)
         downloads.models_directory = lambda: place
-        assets._search_folders[:] = [place]
+        search._search_folders[:] = [place]
         return place
 
     def __exit__(self, *_: object) -> None:
-        assets.ASSETS["hsemotion"], downloads.models_directory = self.before, self.directory
-        assets._search_folders[:] = self.folders
+        ASSETS["hsemotion"], downloads.models_directory = self.before, self.directory
+        search._search_folders[:] = self.folders
         self.server.shutdown()
         self.folder.cleanup()
 
