@@ -44,7 +44,7 @@ class FaceCrafterAdapter(nn.Module):
         self.emotion_branch = ControlBranch(config.emotion_width, config, operations) if emotion else None
 
     def draw(self, landmarks: Tensor | np.ndarray) -> Tensor:
-        """landmarks [B, 478, 3] in units of the picture (0..1) -> drawings [B, 3, S, S] in 0..1."""
+        """landmarks [B, 478, 3] in units of the picture (0..1) -> drawings, uint8 [B, S, S, 3]."""
         from ..faces.drawing import LANDMARK_STYLE, draw_landmarks
 
         if self.config.landmark_style != LANDMARK_STYLE:
@@ -53,15 +53,15 @@ class FaceCrafterAdapter(nn.Module):
                 f"but this version draws style {LANDMARK_STYLE}. Use the version of FaceCrafter that the adapter was made with."
             )
         points = np.asarray(torch.as_tensor(landmarks).detach().cpu(), dtype=np.float32)
-        pictures = np.stack([draw_landmarks(p, self.config.picture_size) for p in points])
-        return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 255
+        return torch.from_numpy(np.stack([draw_landmarks(p, self.config.picture_size) for p in points]))
 
     def encode_landmarks(self, landmarks: Tensor | np.ndarray) -> Tensor:
         """landmarks [B, 478, 3] in units of the picture (0..1) -> landmark tokens [B, T, W]."""
         if self.landmark is None:
             raise AdapterError("This adapter has no landmark module; leave the landmarks out or load another adapter.")
         parameter = next(self.landmark.parameters())
-        return self.landmark(self.draw(landmarks).to(parameter.device, parameter.dtype))
+        drawings = self.draw(landmarks).to(parameter.device).permute(0, 3, 1, 2)
+        return self.landmark(drawings.to(parameter.dtype) / 255)
 
     def encode_emotion(self, emotions: Tensor | np.ndarray) -> Tensor:
         """emotion vectors [B, 10] -> emotion tokens [B, T, W]."""

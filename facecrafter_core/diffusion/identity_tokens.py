@@ -22,8 +22,11 @@ def prompt_tokens(family: Family, words: tuple[int, ...]) -> list[int]:
     return tokens + [family.end_token] * (TOKENS - len(tokens))
 
 
-def encode_identity_tokens(text_encoder: Any, family: Family, identities: Tensor) -> Tensor:
+def encode_identity_tokens(text_encoder: Any, family: Family, identities: Tensor, with_none: bool = False) -> Tensor:
     """identities [B, D] (unit vectors) -> context [B, 77, width]. Differentiable in the identities and in the encoder.
+
+    Args:
+        with_none: put the unconditional behind them, out of the same pass: [B + 1, 77, width].
 
     Raises:
         ModelError: the vectors have another length than the family's.
@@ -37,28 +40,28 @@ def encode_identity_tokens(text_encoder: Any, family: Family, identities: Tensor
     place = tokens.index(family.identity_token)
 
     def put_identity(module: Any, args: Any, embeddings: Tensor) -> Tensor:
-        padded = torch.nn.functional.pad(identities.to(embeddings), (0, embeddings.shape[-1] - identities.shape[1]))
-        return torch.cat([embeddings[:, :place], padded[:, None], embeddings[:, place + 1 :]], dim=1)
+        embeddings = embeddings.clone()
+        embeddings[: len(identities), place] = torch.nn.functional.pad(identities.to(embeddings), (0, embeddings.shape[-1] - identities.shape[1]))
+        return embeddings
 
-    return encode_tokens(text_encoder, tokens, len(identities), put_identity)
+    return encode_tokens(text_encoder, [tokens] * len(identities) + [prompt_tokens(family, ())] * with_none, put_identity)
 
 
 def encode_no_identity(text_encoder: Any, family: Family, count: int = 1) -> Tensor:
     """The unconditional context, [count, 77, width]: the empty prompt."""
-    return encode_tokens(text_encoder, prompt_tokens(family, ()), 1).expand(count, -1, -1)
+    return encode_tokens(text_encoder, [prompt_tokens(family, ())]).expand(count, -1, -1)
 
 
-def encode_tokens(text_encoder: Any, tokens: list[int], count: int, edit_embeddings: Any = None) -> Tensor:
-    """`count` copies of a prompt -> context [count, 77, width].
+def encode_tokens(text_encoder: Any, prompts: list[list[int]], edit_embeddings: Any = None) -> Tensor:
+    """N prompts of 77 token numbers -> context [N, 77, width].
 
     Args:
-        edit_embeddings: forward hook (module, args, embeddings [count, 77, width]) -> embeddings, for tokens that are no words.
+        edit_embeddings: forward hook (module, args, embeddings [N, 77, width]) -> embeddings, for tokens that are no words.
     """
     layer = text_encoder.get_input_embeddings()
-    ids = torch.tensor([tokens], device=layer.weight.device).expand(count, -1)
     hook = layer.register_forward_hook(edit_embeddings) if edit_embeddings else None
     try:
-        return text_encoder(input_ids=ids).last_hidden_state
+        return text_encoder(input_ids=torch.tensor(prompts, device=layer.weight.device)).last_hidden_state
     finally:
         if hook:
             hook.remove()

@@ -22,9 +22,10 @@ from ..faces.emotion import Emotion
 from .arc2face import NAME as ARC2FACE
 from .arc2face import load_arc2face, of_type
 from .families import DEMO_FOLDER, Family, family_of
-from .guidance import ROWS, Guidance, GuidedRun, guidance_coefficients, row_has_emotion, row_has_landmarks
-from .identity_tokens import encode_identity_tokens, encode_no_identity
+from .guidance import Guidance, GuidedRun, guidance_coefficients, row_has_emotion, row_has_landmarks
+from .identity_tokens import encode_identity_tokens
 from .processors import check_branches, install_branches, project_context
+from .rows import must_be_called_whole, predict_rows
 
 StepCallback = Callable[[int, int, Tensor], None]
 
@@ -70,6 +71,7 @@ class FaceCrafterPipeline(DiffusionPipeline):
         self.register_modules(unet=unet, vae=vae, text_encoder=text_encoder, scheduler=scheduler)
         install_branches(unet)
         self.adapter = adapter
+        self._predict_rows = predict_rows
 
     @classmethod
     def from_pretrained(cls, folder: str | Path = DEMO_FOLDER, adapter: str | Path | None = None, **kwargs: Any) -> FaceCrafterPipeline:
@@ -216,16 +218,19 @@ class FaceCrafterPipeline(DiffusionPipeline):
 
     def encode_context(self, identity: Tensor, with_none: bool = True) -> dict[str, Tensor]:
         """identity [B, D] -> the 77-token contexts "id" and, if asked for, "none", each [B, 77, width]."""
-        contexts = {"id": encode_identity_tokens(self.text_encoder, self.family, identity).to(self.unet.dtype)}
-        if with_none:
-            contexts["none"] = encode_no_identity(self.text_encoder, self.family, len(identity)).to(self.unet.dtype)
-        return contexts
+        count = len(identity)
+        found = encode_identity_tokens(self.text_encoder, self.family, identity, with_none).to(self.unet.dtype)
+        return {"id": found[:count]} | ({"none": found[count:].expand(count, -1, -1)} if with_none else {})
 
     def project_contexts(self, contexts: dict[str, Tensor]) -> dict[str, Packed]:
         """Keys and values of the contexts for each layer; nothing while the UNet is offloaded, and its layers then make them in each step."""
         if self.unet.device != self._execution_device:
             return {}
-        return {name: project_context(self.unet, context) for name, context in contexts.items()}
+        count = len(contexts["id"])
+        distinct = [context[:1] if name == "none" else context for name, context in contexts.items()]
+        found = project_context(self.unet, torch.cat(distinct))
+        tensors = {"id": found.tensor[:count]} | ({"none": found.tensor[count:].expand(count, -1, -1)} if "none" in contexts else {})
+        return {name: Packed(tensor, found.widths) for name, tensor in tensors.items()}
 
     def project_conditions(self, landmarks: Tensor | None, emotion: Tensor | None) -> dict[str, Packed]:
         """Keys and values of the branches for each layer, each [B, T, C]: static over a run, so made once."""
@@ -268,8 +273,10 @@ class FaceCrafterPipeline(DiffusionPipeline):
         return {row: torch.cat(predictions) if len(predictions) > 1 else predictions[0] for row, predictions in parts.items()}
 
     def _predict(self, latents: Tensor, timestep: Tensor, one: Pass) -> Tensor:
-        kwargs = {"branches": one.branches, "projected": one.projected}
-        return self.unet(torch.cat([latents] * len(one.rows)), timestep, one.context, cross_attention_kwargs=kwargs, return_dict=False)[0]
+        attention = {"branches": one.branches, "projected": one.projected}
+        if must_be_called_whole(self.unet):
+            return self.unet(torch.cat([latents] * len(one.rows)), timestep, one.context, cross_attention_kwargs=attention, return_dict=False)[0]
+        return self._predict_rows(self.unet, latents, timestep, one.context, attention)
 
     def compile(self, **options: Any) -> FaceCrafterPipeline:
         """Compiles the denoiser and the decoder for the pictures to come; the numbers stay the same to rounding.
@@ -281,7 +288,11 @@ class FaceCrafterPipeline(DiffusionPipeline):
             options: for torch.compile; its mode is "reduce-overhead" (a CUDA graph, no launches between kernels) where none is given.
         """
         options = {"dynamic": False, "fullgraph": True} | (options or {"mode": "reduce-overhead"})
-        self.unet.to(memory_format=torch.channels_last).compile(**options)
+        self.unet.to(memory_format=torch.channels_last)
+        if must_be_called_whole(self.unet):
+            self.unet.compile(**options)
+        else:
+            self._predict_rows = torch.compile(predict_rows, **options)
         self.vae.to(memory_format=torch.channels_last).decoder.compile(**options)
         return self
 
@@ -320,7 +331,7 @@ class FaceCrafterPipeline(DiffusionPipeline):
         return np.linspace(c["beta_start"] ** 0.5, c["beta_end"] ** 0.5, c["num_train_timesteps"]) ** 2
 
     def _conditions(self, identity: Any, landmarks: Any, emotion: Any, count: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Checked conditions, each [B x count, ...], on the device."""
+        """Checked conditions, each [B x count, ...]; landmarks, which are drawn there, stay on the host."""
         identity = _batched(identity, 1, "identity")
         landmarks = None if landmarks is None else _batched(landmarks, 2, "landmarks")
         if landmarks is not None and landmarks.shape[1:] != (478, 3):
@@ -332,7 +343,9 @@ class FaceCrafterPipeline(DiffusionPipeline):
         given = {n: t for n, t in (("identity", identity), ("landmarks", landmarks), ("emotion", emotion)) if t is not None}
         batch = common_length(ModelError, **{name: len(tensor) for name, tensor in given.items()})
         for name, tensor in given.items():
-            given[name] = tensor.expand(batch, *tensor.shape[1:]).repeat_interleave(count, dim=0).to(self._execution_device)
+            given[name] = tensor.expand(batch, *tensor.shape[1:]).repeat_interleave(count, dim=0)
+            if name != "landmarks":  # they are drawn on the host
+                given[name] = given[name].to(self._execution_device)
         return given["identity"], given.get("landmarks"), given.get("emotion")
 
 

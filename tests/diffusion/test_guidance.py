@@ -6,7 +6,14 @@ import random
 import pytest
 import torch
 
-from facecrafter_core.diffusion.guidance import APPROXIMATIONS, ROWS, Guidance, GuidedRun, combine, guidance_coefficients
+from facecrafter_core.diffusion.guidance import (
+    APPROXIMATIONS,
+    ROWS,
+    Guidance,
+    GuidedRun,
+    combine,
+    guidance_coefficients,
+)
 
 
 def eq6_in_float64(e: dict[str, float], w_id: float, w_lmk: float, w_emo: float) -> float:

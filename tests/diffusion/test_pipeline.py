@@ -83,7 +83,7 @@ def test_what_does_not_fit_into_memory_is_split_with_the_same_result(pipe, ident
             raise torch.cuda.OutOfMemoryError("no room")
         return decode(x, *args, **kwargs)
 
-    monkeypatch.setattr(pipe.unet, "forward", limited)
+    monkeypatch.setitem(vars(pipe.unet), "forward", limited)
     monkeypatch.setattr(pipe.vae, "decode", limited_decode)
     np.testing.assert_allclose(pipe(identity, **conditions, steps=2, output_type="np"), expected, atol=1e-4)
     assert seen == {8: [8], 3: [2] * 4, 1: [1] * 8}[room] * 2, "split once, not again in each step"
@@ -93,7 +93,7 @@ def test_a_picture_that_does_not_fit_at_all_is_said_in_a_sentence(pipe, identity
     def full(*args, **kwargs):
         raise torch.cuda.OutOfMemoryError("no room")
 
-    monkeypatch.setattr(pipe.unet, "forward", full)
+    monkeypatch.setitem(vars(pipe.unet), "forward", full)
     with pytest.raises(ModelError, match="256 x 256 does not fit into the memory of cpu"):
         pipe(identity, steps=1)
 
@@ -109,10 +109,35 @@ def test_a_compiled_pipeline_has_the_same_numbers_and_one_graph_for_each_set_of_
     assert len(graphs) == 3, "two sets of rows and the decoder; other weights and seeds need no new graph"
 
 
+@pytest.mark.parametrize("count", [1, 2])
+def test_what_rows_have_in_common_is_computed_once_with_the_same_numbers(pipe, identity, landmarks, monkeypatch, count: int):
+    conditions = {"landmarks": landmarks, "emotion": HAPPY, "count": count}
+    seen, first = [], pipe.unet.down_blocks[0].resnets[0]
+    handle = first.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))
+    together = latents(pipe, identity, **conditions)
+    forward = pipe.unet.forward
+    monkeypatch.setitem(vars(pipe.unet), "forward", lambda *a, **k: forward(*a, **k))  # as offloading does: the UNet is then called as a whole
+    torch.testing.assert_close(latents(pipe, identity, **conditions), together, atol=1e-5, rtol=1e-4)
+    handle.remove()
+    assert seen == [count] * 2 + [4 * count] * 2
+
+
+def test_refreshing_every_second_step_evaluates_one_row_between_and_stays_near(pipe, identity, landmarks, monkeypatch):
+    exact = latents(pipe, identity, landmarks, HAPPY, steps=6)
+    seen, forward = [], pipe.unet.forward
+    monkeypatch.setitem(vars(pipe.unet), "forward", lambda x, *a, **k: (seen.append(len(x)), forward(x, *a, **k))[1])
+    near = latents(pipe, identity, landmarks, HAPPY, steps=6, guidance=Guidance(refresh=2))
+    assert seen == [4, 1, 4, 1, 4, 1]
+    assert not torch.equal(near, exact)
+    seen.clear()
+    latents(pipe, identity, landmarks, HAPPY, steps=3, guidance=Guidance(4.0, refresh=3))
+    assert seen == [4, 1, 1], "the row id is needed though its coefficient is 0"
+
+
 def test_rows_without_weight_are_not_evaluated(pipe, identity, landmarks, monkeypatch):
     seen = []
     forward = pipe.unet.forward
-    monkeypatch.setattr(pipe.unet, "forward", lambda x, *a, **k: (seen.append(len(x)), forward(x, *a, **k))[1])
+    monkeypatch.setitem(vars(pipe.unet), "forward", lambda x, *a, **k: (seen.append(len(x)), forward(x, *a, **k))[1])
     latents(pipe, identity, landmarks, HAPPY)
     latents(pipe, identity, landmarks, HAPPY, guidance=Guidance(mode="joint"))
     latents(pipe, identity, landmarks, guidance=Guidance(identity=1.0))
@@ -123,7 +148,7 @@ def test_rows_without_weight_are_not_evaluated(pipe, identity, landmarks, monkey
 def test_an_interval_drops_rows_step_by_step(pipe, identity, landmarks, monkeypatch):
     seen = []
     forward = pipe.unet.forward
-    monkeypatch.setattr(pipe.unet, "forward", lambda x, *a, **k: (seen.append(len(x)), forward(x, *a, **k))[1])
+    monkeypatch.setitem(vars(pipe.unet), "forward", lambda x, *a, **k: (seen.append(len(x)), forward(x, *a, **k))[1])
     latents(pipe, identity, landmarks, HAPPY, guidance=Guidance(emotion_interval=(1.0, 100.0)), steps=4)
     assert seen == [4, 4, 4, 3], "only the last of the four steps (sigma 14.6, 4.1, 1.6, 0.7) is below the interval"
 

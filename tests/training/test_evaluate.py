@@ -14,7 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
-from facecrafter_core.diffusion.guidance import Guidance
+from facecrafter_core.diffusion.guidance import APPROXIMATIONS, Guidance
 from facecrafter_core.errors import MetricError
 from facecrafter_core.faces.landmarker import FaceLandmarker
 from training import evaluate
@@ -163,7 +163,7 @@ def test_approximations_are_rows_of_their_own_beside_the_exact_one():
 
     args = argparse.Namespace(grid=None, approximate=True, weights=(2.5, 2.0, 1.0))
     points = dict(evaluate.grid(args, True, True))
-    assert list(points) == ["", ", joint", ", early", ", joint and early"]
+    assert list(points) == ["", *(f", {name}" for name in APPROXIMATIONS)]
     assert points[", joint"].guidance == Guidance(2.5, 2.0, 1.0, mode="joint")
     assert list(dict(evaluate.grid(args, True, False))) == [""]
 
