@@ -25,7 +25,7 @@ from .families import DEMO_FOLDER, Family, family_of
 from .guidance import Guidance, GuidedRun, guidance_coefficients, row_has_emotion, row_has_landmarks
 from .identity_tokens import encode_identity_tokens
 from .processors import check_branches, install_branches, project_context
-from .rows import must_be_called_whole, predict_rows
+from .rows import forward_rows, must_be_called_whole
 
 StepCallback = Callable[[int, int, Tensor], None]
 
@@ -71,7 +71,7 @@ class FaceCrafterPipeline(DiffusionPipeline):
         self.register_modules(unet=unet, vae=vae, text_encoder=text_encoder, scheduler=scheduler)
         install_branches(unet)
         self.adapter = adapter
-        self._predict_rows = predict_rows
+        self._forward_rows = forward_rows
 
     @classmethod
     def from_pretrained(cls, folder: str | Path = DEMO_FOLDER, adapter: str | Path | None = None, **kwargs: Any) -> FaceCrafterPipeline:
@@ -276,7 +276,7 @@ class FaceCrafterPipeline(DiffusionPipeline):
         attention = {"branches": one.branches, "projected": one.projected}
         if must_be_called_whole(self.unet):
             return self.unet(torch.cat([latents] * len(one.rows)), timestep, one.context, cross_attention_kwargs=attention, return_dict=False)[0]
-        return self._predict_rows(self.unet, latents, timestep, one.context, attention)
+        return self._forward_rows(self.unet, latents, timestep, one.context, attention)
 
     def compile(self, **options: Any) -> FaceCrafterPipeline:
         """Compiles the denoiser and the decoder for the pictures to come; the numbers stay the same to rounding.
@@ -292,7 +292,7 @@ class FaceCrafterPipeline(DiffusionPipeline):
         if must_be_called_whole(self.unet):
             self.unet.compile(**options)
         else:
-            self._predict_rows = torch.compile(predict_rows, **options)
+            self._forward_rows = torch.compile(forward_rows, **options)
         self.vae.to(memory_format=torch.channels_last).decoder.compile(**options)
         return self
 

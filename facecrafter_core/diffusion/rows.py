@@ -12,7 +12,7 @@ from diffusers import UNet2DConditionModel
 from torch import Tensor, nn
 
 
-def predict_rows(unet: nn.Module, latents: Tensor, timestep: Tensor, context: Tensor, attention: dict[str, Any]) -> Tensor:
+def forward_rows(unet: nn.Module, latents: Tensor, timestep: Tensor, context: Tensor, attention: dict[str, Any]) -> Tensor:
     """The same numbers as `unet(torch.cat([latents] * rows), timestep, context, attention)`, with less work.
 
     Args:
