@@ -46,9 +46,12 @@ function evaluations(node, inputs, calls) {
   const names = rows(...weights, inputs.get("mode"), carries("landmarks", "alpha_landmarks"), carries("emotion", "alpha_emotion"));
   const sampler = inputs.widget("sampler_name")?.value;
   if (sampler?.includes("cfg_pp") && !names.includes("none")) names.unshift("none");
-  const unsure = !found.length || weights.some(Number.isNaN) || inputs.linked("mode") || source(node, "intervals");
+  const { limited, refresh } = timing(source(node, "intervals"));
+  if (refresh > 1 && !names.includes("id")) names.push("id");
+  const unsure = !found.length || weights.some(Number.isNaN) || inputs.linked("mode") || limited;
   const amount = (n, word) => `${n} ${word}${n === 1 ? "" : "s"}`;
-  const start = `${unsure ? "up to " : ""}${amount(names.length, "row")}`;
+  const between = refresh > 1 ? ` (every ${refresh}${{ 2: "nd", 3: "rd" }[refresh] ?? "th"} call, else 1)` : "";
+  const start = `${unsure ? "up to " : ""}${amount(names.length, "row")}${between}`;
   if (!sampler) return { names, text: `${start} a step` };
 
   const times =
@@ -60,8 +63,21 @@ function evaluations(node, inputs, calls) {
   if (times === null) return { names, text: `${start} a call` };
   const each = `${start} × ${amount(times, times === inputs.get("steps") ? "step" : "call")}`;
   const pictures = count(node, found);
-  if (pictures === null) return { names, text: `${each} = ${names.length * times} evaluations a picture` };
-  return { names, text: `${each} × ${amount(pictures, "picture")} = ${amount(names.length * times * pictures, "evaluation")}` };
+  const fresh = Math.ceil(times / refresh);
+  const total = names.length * fresh + (times - fresh);
+  if (pictures === null) return { names, text: `${each} = ${total} evaluations a picture` };
+  return { names, text: `${each} × ${amount(pictures, "picture")} = ${amount(total * pictures, "evaluation")}` };
+}
+
+// What Guidance Intervals say: whether some rows may be left out of some steps, and in which calls all are computed.
+function timing(node) {
+  if (!node) return { limited: false, refresh: 1 };
+  if (node.comfyClass !== "FaceCrafterGuidanceIntervals") return { limited: true, refresh: 1 };
+  const inputs = new Inputs(node);
+  const value = (name) => (inputs.linked(name) ? NaN : inputs.get(name));
+  const open = WEIGHTS.every((name) => value(name.replace("weight", "start")) === 0 && value(name.replace("weight", "end")) === 1);
+  const refresh = value("refresh");
+  return { limited: !open || Number.isNaN(refresh), refresh: refresh > 1 ? refresh : 1 };
 }
 
 const ADDS_NOISE = /ancestral|sde|ddpm|lcm|sa_solver|seeds/;

@@ -151,26 +151,39 @@ class GuidedRun:
     """
 
     def __init__(self, refresh: int = 1) -> None:
-        self.refresh, self.calls = refresh, 0
+        self.refresh = refresh
+        self.calls = 0  # since the run began, or its latents changed their shape
+        self.shape: Any = None
         self.difference: Any = None
 
-    def coefficients(self, table: Mapping[str, Weight]) -> Mapping[str, Weight]:
-        """The rows of the coming call, out of its table (guidance_coefficients)."""
+    @property
+    def fresh(self) -> bool:
+        """Whether the coming call computes the whole of Eq. 6."""
+        return self.calls % self.refresh == 0
+
+    def coefficients(self, table: Mapping[str, Weight], shape: Any = None) -> Mapping[str, Weight]:
+        """The rows of the coming call, out of its table (guidance_coefficients). Latents of another shape begin anew."""
+        if shape != self.shape:
+            self.calls, self.shape = 0, shape
         if self.refresh == 1:
             return table
-        if self.calls % self.refresh:
+        if not self.fresh:
             return {"id": 1.0}
         return {row: table.get(row, 0.0) for row in ROWS if row in table or row == "id"}
 
-    def combine(self, predictions: Mapping[str, Prediction], coefficients: Mapping[str, Weight]) -> Prediction:
-        """The guided prediction of this call: of noise or of v, whose differences change slowly from one noise level to the next."""
-        fresh = self.calls % self.refresh == 0
+    def combine(self, predictions: Mapping[str, Prediction], coefficients: Mapping[str, Weight], scale: Any = 1.0) -> Prediction:
+        """The guided prediction of this call.
+
+        Args:
+            scale: what a difference of the network's own outputs, which is what changes slowly from call to call, becomes in `predictions`.
+        """
+        fresh = self.fresh
         self.calls += 1
         if not fresh:
-            return predictions["id"] + self.difference
+            return predictions["id"] + self.difference * scale
         guided = combine(predictions, coefficients)
         if self.refresh > 1:
-            self.difference = guided - predictions["id"]
+            self.difference = (guided - predictions["id"]) / scale
         return guided
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management
@@ -12,7 +11,16 @@ import comfy.samplers
 import torch
 from torch import Tensor
 
-from ...facecrafter_core.diffusion.guidance import ALWAYS, ROWS, Guidance, Weight, combine, each, guidance_coefficients
+from ...facecrafter_core.diffusion.guidance import (
+    ALWAYS,
+    ROWS,
+    Guidance,
+    GuidedRun,
+    Weight,
+    combine,
+    each,
+    guidance_coefficients,
+)
 from ...facecrafter_core.errors import ModelError
 from .attention import install
 from .contexts import as_row, controls_of
@@ -88,6 +96,28 @@ def as_cfg(predictions: Mapping[str, Tensor], coefficients: Mapping[str, Weight]
     return cond, predictions.get("none", cond), weight
 
 
+class Runs:
+    """Eq. 6 over the calls of the sampling run that goes on; another run begins anew."""
+
+    def __init__(self, refresh: int) -> None:
+        self.refresh = refresh
+        self.sigmas: Any = None
+        self.run = GuidedRun(refresh)
+
+    def of(self, options: dict[str, Any]) -> GuidedRun:
+        """ComfyUI hands on the noise levels of a run, one tensor in all its calls. Where there are none, each call is a run."""
+        sigmas = options.get("transformer_options", {}).get("sample_sigmas")
+        if sigmas is None or sigmas is not self.sigmas:
+            self.sigmas, self.run = sigmas, GuidedRun(self.refresh)
+        return self.run
+
+
+def output_scale(model: Any, x: Tensor, sigma: Tensor) -> Tensor:
+    """What a difference of 1 in the network's output (noise or v) is in clean latents, [B, 1, 1, 1]."""
+    one = x.new_ones((len(x), *[1] * (x.ndim - 1)))
+    return model.model_sampling.calculate_denoised(sigma, one, torch.zeros_like(one))
+
+
 def guided_prediction(
     model: Any,
     positive: list[dict[str, Any]],
@@ -96,13 +126,18 @@ def guided_prediction(
     sigma: Tensor,
     options: dict[str, Any],
     guidance: Guidance,
+    run: GuidedRun,
 ) -> tuple[Tensor, Tensor, float]:
-    """One step's (cond, uncond, weight), see as_cfg."""
-    coefficients = step_coefficients(guidance, positive, sigma)
-    rows = list(coefficients)
-    if options.get("disable_cfg1_optimization", False) and "none" not in rows:
+    """One step's (cond, uncond, weight), see as_cfg. Between two refreshes, both are the guided prediction."""
+    coefficients = run.coefficients(step_coefficients(guidance, positive, sigma), x.shape)
+    rows, fresh = list(coefficients), run.fresh
+    if fresh and options.get("disable_cfg1_optimization", False) and "none" not in rows:
         rows.append("none")
-    return as_cfg(predict_rows(model, positive, negative, rows, x, sigma, options), coefficients)
+    predictions = predict_rows(model, positive, negative, rows, x, sigma, options)
+    if guidance.refresh == 1:
+        return as_cfg(predictions, coefficients)
+    guided = run.combine(predictions, coefficients, output_scale(model, x, sigma))
+    return as_cfg(predictions, coefficients) if fresh else (guided, guided, 1.0)
 
 
 class FaceCrafterGuider(comfy.samplers.CFGGuider):
@@ -117,7 +152,7 @@ class FaceCrafterGuider(comfy.samplers.CFGGuider):
         self, model: comfy.model_patcher.ModelPatcher, positive: Any, negative: Any, guidance: Guidance
     ) -> None:
         super().__init__(install(model))
-        self.guidance = guidance
+        self.guidance, self.runs = guidance, Runs(guidance.refresh)
         self.inner_set_conds({"positive": positive, "negative": negative})
         self.set_cfg(max(each(guidance.identity)))
         if not has_controls(self.original_conds["positive"]):
@@ -131,7 +166,7 @@ class FaceCrafterGuider(comfy.samplers.CFGGuider):
         options = model_options or {}
         positive, negative = self.conds["positive"], self.conds["negative"]
         cond, uncond, weight = guided_prediction(
-            self.inner_model, positive, negative, x, timestep, options, self.guidance
+            self.inner_model, positive, negative, x, timestep, options, self.guidance, self.runs.of(options)
         )
         for function in options.get("sampler_pre_cfg_function", []):
             args = {
@@ -150,14 +185,14 @@ class FaceCrafterGuider(comfy.samplers.CFGGuider):
         )
 
 
-@dataclass(frozen=True)
 class GuidedPrediction:
     """Eq. 6 in the place where ComfyUI's sampling evaluates its two conds: both results are the guided prediction.
 
     Whatever scale the sampler's own cfg then uses, g + cfg (g - g) = g. Conds without FaceCrafter Conditioning are evaluated as usual.
     """
 
-    guidance: Guidance
+    def __init__(self, guidance: Guidance) -> None:
+        self.guidance, self.runs = guidance, Runs(guidance.refresh)
 
     def __deepcopy__(self, memo: Any) -> GuidedPrediction:
         return self
@@ -167,7 +202,9 @@ class GuidedPrediction:
         positive, negative = conds[0], conds[1] if len(conds) > 1 else None
         if not has_controls(positive) or negative is None:
             return comfy.samplers.calc_cond_batch(model, conds, x, sigma, options)
-        cond, uncond, weight = guided_prediction(model, positive, negative, x, sigma, options, self.guidance)
+        cond, uncond, weight = guided_prediction(
+            model, positive, negative, x, sigma, options, self.guidance, self.runs.of(options)
+        )
         guided = uncond + (cond - uncond) * weight
         return [guided, guided]
 

@@ -83,6 +83,19 @@ def test_guider_and_apply_count_rows(editor: Editor, template) -> None:
         says(editor, text)
 
 
+def test_refresh_is_counted(editor: Editor, template) -> None:
+    template("emotion_sweep")
+    says(editor, "3 rows × 12 steps × 4 pictures = 144 evaluations")
+    (sampler,) = editor.numbers("FaceCrafterSampler")
+    editor.connect(editor.add("FaceCrafterGuidanceIntervals", 300, 900), 0, sampler, "intervals")
+    put(editor, "FaceCrafterGuidanceIntervals", "refresh", 2)
+    says(editor, "3 rows (every 2nd call, else 1) × 12 steps × 4 pictures = 96 evaluations")
+    put(editor, "FaceCrafterGuidanceIntervals", "refresh", 5)
+    says(editor, "3 rows (every 5th call, else 1) × 12 steps × 4 pictures = 72 evaluations")
+    put(editor, "FaceCrafterGuidanceIntervals", "emotion_end", 0.5)
+    editor.until(lambda: editor.text(LINE).startswith("up to 3 rows"), "an interval", 5)
+
+
 def test_what_would_do_nothing_is_said_in_the_node(editor: Editor, template) -> None:
     template("emotion_sweep")
     says(editor, "3 rows × 12 steps × 4 pictures = 144 evaluations")

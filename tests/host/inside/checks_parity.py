@@ -2,9 +2,11 @@
 
 from functools import lru_cache
 
+import comfy.samplers
 import torch
-from facecrafter.facecrafter_core.diffusion.guidance import ROWS, Guidance, combine, guidance_coefficients
-from facecrafter.facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
+from facecrafter.facecrafter_core.diffusion.guidance import ROWS, Guidance, GuidedRun, combine, guidance_coefficients
+from facecrafter.facecrafter_core.diffusion.pipeline import Conditions, FaceCrafterPipeline, prepare_pass
+from facecrafter.nodes.host import contexts
 from facecrafter.nodes.host import guidance as host_guidance
 from facecrafter.nodes.host.adapter import DEMO_FOLDER
 from world import conditioning, conditions, demo, predictions_of_both_hosts
@@ -52,6 +54,32 @@ def check_all_conditions_together_are_predicted_as_in_diffusers():
 
 def check_the_guided_prediction_is_that_of_diffusers():
     _same("guided")
+
+
+def check_guidance_that_is_used_again_is_that_of_diffusers():
+    """Two noise levels, of which the second takes the difference of the first: of the network's outputs, in both hosts."""
+    pipe, what, weights, seen = pipeline(), conditions(BATCH), Guidance(refresh=2), []
+
+    class Probe(host_guidance.FaceCrafterGuider):
+        def predict_noise(self, x, sigma, *args, **kwargs):
+            guided = super().predict_noise(x, sigma, *args, **kwargs)
+            seen.append((x, guided))
+            return guided
+
+    levels = demo().model.get_model_object("model_sampling").sigmas[[800, 500]]
+    positive, negative = contexts.make_conditioning(demo().crafter, *what, ALPHAS["landmark"], ALPHAS["emotion"])
+    noise = torch.randn(BATCH, 4, 32, 32, generator=torch.Generator().manual_seed(0))
+    euler = comfy.samplers.sampler_object("euler")
+    Probe(demo().model, positive, negative, weights).sample(noise, torch.zeros_like(noise), euler, torch.cat([levels, levels[:1] * 0]), disable_pbar=True)
+
+    static, run = Conditions(pipe.encode_context(what[0]), pipe.project_conditions(*what[1:]), ALPHAS), GuidedRun(2)
+    for (x, here), sigma, timestep in zip(seen, levels, (800, 500), strict=True):
+        a = 1 / (sigma**2 + 1)
+        x = x * a.sqrt()
+        rows = run.coefficients(guidance_coefficients(weights, 1.0))
+        found = pipe.predict_rows(x, torch.tensor(timestep), [prepare_pass(static, list(rows), slice(0, BATCH))], static)
+        there = a.sqrt() * x - (1 - a).sqrt() * run.combine(found, rows)
+        assert (here - there).abs().max() <= TOLERANCE, (timestep, (here - there).abs().max().item())
 
 
 def check_rows_differ_from_each_other():
