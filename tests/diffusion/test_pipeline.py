@@ -11,7 +11,7 @@ from diffusers.pipelines import pipeline_utils
 from facecrafter_core.diffusion.families import DEMO, FULL, new_scheduler, new_unet
 from facecrafter_core.diffusion.guidance import ROWS, Guidance, combine, guidance_coefficients
 from facecrafter_core.diffusion.identity_tokens import encode_identity_tokens, encode_no_identity, prompt_tokens
-from facecrafter_core.diffusion.pipeline import Conditions, FaceCrafterPipeline, prepare_pass
+from facecrafter_core.diffusion.pipeline import Conditions, FaceCrafterPipeline, NoWaiting, prepare_pass
 from facecrafter_core.diffusion.processors import install_branches
 from facecrafter_core.errors import FaceCrafterError, ModelError
 from facecrafter_core.faces.emotion import Emotion
@@ -256,6 +256,29 @@ def test_the_adapter_goes_to_the_device_of_the_run_where_the_unet_waits_elsewher
     monkeypatch.setattr(type(pipe), "_execution_device", torch.device("meta"))  # as with enable_model_cpu_offload()
     projected = pipe.project_conditions(None, torch.zeros(1, 10, device="meta"))
     assert {t.device.type for layer in projected["emotion"] for t in layer} == {"meta"} and pipe.unet.device.type == "cpu"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_a_seed_gives_the_same_picture_on_a_gpu(pipe, identity, landmarks):
+    """Noise is drawn on the host for both, and not waited for."""
+    expected = latents(pipe, identity, landmarks, HAPPY, count=2, steps=5)
+    found = latents(copy.deepcopy(pipe).to("cuda"), identity, landmarks, HAPPY, count=2, steps=5)
+    torch.testing.assert_close(found.cpu(), expected, atol=2e-2, rtol=1e-2)
+
+
+def test_noise_for_a_gpu_is_pinned_so_that_nobody_waits_for_it(monkeypatch):
+    class PinnedError(Exception):
+        pass
+
+    def pin(tensor):
+        raise PinnedError
+
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
+    with NoWaiting():
+        assert torch.randn(2).to(torch.float16).to("cpu").dtype == torch.float16
+        for move in (lambda noise: noise.to(torch.device("cuda")), lambda noise: noise.to(device="cuda:0", dtype=torch.float16)):
+            with pytest.raises(PinnedError):
+                move(torch.randn(2))
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
