@@ -66,7 +66,6 @@ class Guidance:
             low, high = getattr(self, f"{name}_interval")
             if math.isnan(low) or math.isnan(high) or low > high:
                 raise ValueError(f"The {name} interval must be (low, high) with low <= high, found ({low}, {high}).")
-
         if self.refresh < 1:
             raise ValueError(f"Guidance must be refreshed in every call (1) or every so many, found {self.refresh}.")
 
@@ -80,7 +79,8 @@ class Guidance:
 APPROXIMATIONS: dict[str, dict[str, Any]] = {"joint": {"mode": "joint"}, "refresh": {"refresh": 2}}
 APPROXIMATIONS["joint and refresh"] = APPROXIMATIONS["joint"] | APPROXIMATIONS["refresh"]
 APPROXIMATIONS["joint and refresh 3"] = APPROXIMATIONS["joint"] | {"refresh": 3}
-"""Options of Guidance that evaluate fewer rows than Eq. 6."""
+APPROXIMATIONS["joint and refresh 5"] = APPROXIMATIONS["joint"] | {"refresh": 5}
+"""Options of Guidance that evaluate fewer rows than Eq. 6; docs/full-size.md says what each loses."""
 
 
 def each(weight: Weight) -> tuple[float, ...]:

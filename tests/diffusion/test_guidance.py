@@ -88,6 +88,7 @@ def test_each_approximation_evaluates_fewer_rows():
         "refresh": 15,
         "joint and refresh": 12,
         "joint and refresh 3": 10,
+        "joint and refresh 5": 10,
     }
     assert rows() == 24
 
