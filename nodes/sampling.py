@@ -285,4 +285,5 @@ class FaceCrafterGuidanceIntervals(io.ComfyNode):
         for kind, (start, end) in zip(KINDS, intervals, strict=True):
             if start > end:
                 raise ModelError(f"The {kind} interval must start before it ends, found {start} to {end}.")
+        Guidance(refresh=refresh)  # the error belongs to this node, not to the sampler
         return io.NodeOutput(Timing(*intervals, refresh))

@@ -67,7 +67,7 @@ class Guidance:
             if math.isnan(low) or math.isnan(high) or low > high:
                 raise ValueError(f"The {name} interval must be (low, high) with low <= high, found ({low}, {high}).")
         if self.refresh < 1:
-            raise ValueError(f"Guidance must be refreshed in every call (1) or every so many, found {self.refresh}.")
+            raise ModelError(f"Guidance must be refreshed in every call (1) or every so many, found {self.refresh}.")
 
     @property
     def pictures(self) -> int:
@@ -151,9 +151,7 @@ class GuidedRun:
     """
 
     def __init__(self, refresh: int = 1) -> None:
-        self.refresh = refresh
-        self.calls = 0  # since the run began, or its latents changed their shape
-        self.shape: Any = None
+        self.refresh, self.calls = refresh, 0
         self.difference: Any = None
 
     @property
@@ -161,10 +159,8 @@ class GuidedRun:
         """Whether the coming call computes the whole of Eq. 6."""
         return self.calls % self.refresh == 0
 
-    def coefficients(self, table: Mapping[str, Weight], shape: Any = None) -> Mapping[str, Weight]:
-        """The rows of the coming call, out of its table (guidance_coefficients). Latents of another shape begin anew."""
-        if shape != self.shape:
-            self.calls, self.shape = 0, shape
+    def coefficients(self, table: Mapping[str, Weight]) -> Mapping[str, Weight]:
+        """The rows of the coming call, out of its table (guidance_coefficients)."""
         if self.refresh == 1:
             return table
         if not self.fresh:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import comfy.model_management
@@ -26,6 +27,7 @@ from .attention import install
 from .contexts import as_row, controls_of
 
 CALC_COND = "sampler_calc_cond_batch_function"
+RUNS = "facecrafter_guided_runs"
 
 
 def has_controls(positive: list[dict[str, Any]] | None) -> bool:
@@ -97,19 +99,30 @@ def as_cfg(predictions: Mapping[str, Tensor], coefficients: Mapping[str, Weight]
 
 
 class Runs:
-    """Eq. 6 over the calls of the sampling run that goes on; another run begins anew."""
+    """The GuidedRuns of one sampling run: one for each conditioning and shape of latents that its calls come with.
 
-    def __init__(self, refresh: int) -> None:
-        self.refresh = refresh
-        self.sigmas: Any = None
-        self.run = GuidedRun(refresh)
+    Lies in the transformer_options, which ComfyUI makes anew for each sampling run. (Its noise levels may be one tensor in several:
+    guider and sigmas of a prompt before are used again.)
+    """
 
-    def of(self, options: dict[str, Any]) -> GuidedRun:
-        """ComfyUI hands on the noise levels of a run, one tensor in all its calls. Where there are none, each call is a run."""
-        sigmas = options.get("transformer_options", {}).get("sample_sigmas")
-        if sigmas is None or sigmas is not self.sigmas:
-            self.sigmas, self.run = sigmas, GuidedRun(self.refresh)
-        return self.run
+    def __init__(self) -> None:
+        self._runs: dict[tuple[int, torch.Size], tuple[Any, GuidedRun]] = {}
+
+    def __deepcopy__(self, memo: Any) -> Runs:
+        return Runs()
+
+    def of(self, positive: list[dict[str, Any]], x: Tensor, refresh: int) -> GuidedRun:
+        key = (id(positive), x.shape)
+        if key not in self._runs:
+            self._runs[key] = (positive, GuidedRun(refresh))  # with the list itself, so that no other one gets its id
+        return self._runs[key][1]
+
+
+def guided_run(options: dict[str, Any], positive: list[dict[str, Any]], x: Tensor, refresh: int) -> GuidedRun:
+    """What this call shares with those before it in the same sampling run."""
+    if refresh == 1:
+        return GuidedRun()
+    return options.setdefault("transformer_options", {}).setdefault(RUNS, Runs()).of(positive, x, refresh)
 
 
 def output_scale(model: Any, x: Tensor, sigma: Tensor) -> Tensor:
@@ -126,11 +139,11 @@ def guided_prediction(
     sigma: Tensor,
     options: dict[str, Any],
     guidance: Guidance,
-    run: GuidedRun,
 ) -> tuple[Tensor, Tensor, float]:
     """One step's (cond, uncond, weight), see as_cfg. Between two refreshes, both are the guided prediction."""
-    coefficients = run.coefficients(step_coefficients(guidance, positive, sigma), x.shape)
-    rows, fresh = list(coefficients), run.fresh
+    run = guided_run(options, positive, x, guidance.refresh)
+    fresh, coefficients = run.fresh, run.coefficients(step_coefficients(guidance, positive, sigma))
+    rows = list(coefficients)
     if fresh and options.get("disable_cfg1_optimization", False) and "none" not in rows:
         rows.append("none")
     predictions = predict_rows(model, positive, negative, rows, x, sigma, options)
@@ -152,7 +165,7 @@ class FaceCrafterGuider(comfy.samplers.CFGGuider):
         self, model: comfy.model_patcher.ModelPatcher, positive: Any, negative: Any, guidance: Guidance
     ) -> None:
         super().__init__(install(model))
-        self.guidance, self.runs = guidance, Runs(guidance.refresh)
+        self.guidance = guidance
         self.inner_set_conds({"positive": positive, "negative": negative})
         self.set_cfg(max(each(guidance.identity)))
         if not has_controls(self.original_conds["positive"]):
@@ -166,7 +179,7 @@ class FaceCrafterGuider(comfy.samplers.CFGGuider):
         options = model_options or {}
         positive, negative = self.conds["positive"], self.conds["negative"]
         cond, uncond, weight = guided_prediction(
-            self.inner_model, positive, negative, x, timestep, options, self.guidance, self.runs.of(options)
+            self.inner_model, positive, negative, x, timestep, options, self.guidance
         )
         for function in options.get("sampler_pre_cfg_function", []):
             args = {
@@ -185,14 +198,14 @@ class FaceCrafterGuider(comfy.samplers.CFGGuider):
         )
 
 
+@dataclass(frozen=True)
 class GuidedPrediction:
     """Eq. 6 in the place where ComfyUI's sampling evaluates its two conds: both results are the guided prediction.
 
     Whatever scale the sampler's own cfg then uses, g + cfg (g - g) = g. Conds without FaceCrafter Conditioning are evaluated as usual.
     """
 
-    def __init__(self, guidance: Guidance) -> None:
-        self.guidance, self.runs = guidance, Runs(guidance.refresh)
+    guidance: Guidance
 
     def __deepcopy__(self, memo: Any) -> GuidedPrediction:
         return self
@@ -202,9 +215,7 @@ class GuidedPrediction:
         positive, negative = conds[0], conds[1] if len(conds) > 1 else None
         if not has_controls(positive) or negative is None:
             return comfy.samplers.calc_cond_batch(model, conds, x, sigma, options)
-        cond, uncond, weight = guided_prediction(
-            model, positive, negative, x, sigma, options, self.guidance, self.runs.of(options)
-        )
+        cond, uncond, weight = guided_prediction(model, positive, negative, x, sigma, options, self.guidance)
         guided = uncond + (cond - uncond) * weight
         return [guided, guided]
 

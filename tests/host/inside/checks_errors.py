@@ -244,6 +244,12 @@ def check_choices_that_are_none():
             refuses(ModelError, [name, "knows"], crafted, demo().model, *conditioning(), latent(), **{name: wrong})
 
 
+def check_guidance_that_is_never_computed_anew():
+    """ComfyUI holds widgets to their limits, but not what comes over a link."""
+    ends = {f"{name}_{end}": float(end == "end") for name in ("identity", "landmark", "emotion") for end in ("start", "end")}
+    refuses(ModelError, ["refreshed", "found 0"], sampling.FaceCrafterGuidanceIntervals.execute, refresh=0, **ends)
+
+
 def check_an_empty_output_of_the_node_before():
     """Blend and Schedule give None where nothing of a kind was connected."""
     refuses(FaceCrafterError, ["landmarks", "empty output"], landmarks.FaceCrafterStripExpression.execute, None, 1.0, 64)

@@ -11,7 +11,7 @@ from facecrafter.facecrafter_core.diffusion.guidance import Guidance
 from facecrafter.nodes import sampling
 from facecrafter.nodes.host import run
 from facecrafter.nodes.host.guidance import apply_to_model
-from world import Watched, conditioning, crafted, demo, latent, plain, portrait_conditioning
+from world import Watched, conditioning, crafted, demo, latent, plain
 
 
 def _rows(weights, **conds):
@@ -41,43 +41,6 @@ def check_intervals_leave_rows_out_of_steps():
     watched = Watched(demo().model)
     crafted(watched.model, *conditioning(), latent(), none, steps=4)
     assert watched.passes[0].rows == 1
-
-
-def check_refresh_evaluates_one_row_in_the_calls_between_and_begins_anew_with_each_run():
-    for sample in (crafted, lambda model, *args, **kw: plain(apply_to_model(model, args[3]), *args[:3], **kw)):
-        watched = Watched(demo().model)
-        for _ in range(2):
-            sample(watched.model, *conditioning(), latent(), Guidance(refresh=2), steps=3)
-        assert [p.rows for p in watched.passes] == [4, 1, 4] * 2, [p.rows for p in watched.passes]
-    watched = Watched(demo().model)
-    crafted(watched.model, *conditioning(), latent(), Guidance(4.0, refresh=3), steps=3, sampler="heun")
-    assert [p.rows for p in watched.passes] == [4, 1, 1, 4, 1], "the row id too, though its coefficient is 0"
-
-
-def check_refresh_stays_near_the_exact_picture():
-    conds, plan = portrait_conditioning(), {"steps": 12, "scheduler": "sgm_uniform"}
-    exact, near, bare = (
-        crafted(demo().model, *conds, latent(1, 32), weights, **plan)
-        for weights in (Guidance(), Guidance(refresh=2), Guidance(1.0, 0.0, 0.0))
-    )
-    share = ((near - exact).norm() / (bare - exact).norm()).item()
-    assert 0 < share < 1 / 3, share
-
-
-def check_refresh_applied_to_a_model_is_our_sampler():
-    conds = conditioning(2)
-    applied = plain(apply_to_model(demo().model, Guidance(refresh=2)), *conds, latent(2), cfg=7.0, steps=3)
-    assert torch.allclose(applied, crafted(demo().model, *conds, latent(2), Guidance(refresh=2), steps=3), atol=1e-4)
-
-
-def check_latents_of_another_shape_are_computed_anew():
-    guided = apply_to_model(demo().model, Guidance(refresh=2)).model_options["sampler_calc_cond_batch_function"]
-    run = guided.runs.of({"transformer_options": {"sample_sigmas": torch.ones(3)}})
-    table = {"id": -1.5, "id+lmk": 2.5}
-    for shape, rows in (((1, 4, 8, 8), 2), ((1, 4, 8, 8), 1), ((2, 4, 8, 8), 2), ((2, 4, 8, 8), 1)):
-        found = run.coefficients(table, shape)
-        run.combine({row: torch.ones(shape) for row in found}, found)
-        assert len(found) == rows, (shape, len(found))
 
 
 def check_samplers_call_the_network_as_often_as_the_node_says():
