@@ -54,6 +54,8 @@ SPREADS = {
 }
 FEW = " With fewer than 2,048 of either it is biased upwards: compare it only within this table."
 PERCENT = {"same_class", "own", "found"}
+IN_GRID = ("landmark_error", "pose_error", "valence_error", "arousal_error", "same_class", "similarity")
+BETTER_HIGH = {"same_class", "similarity"}
 FEWEST_FOR_FID = 50
 """Pictures on either side: from fewer, a covariance of 2,048 features says nothing."""
 
@@ -238,16 +240,23 @@ def grid_picture(summary: Mapping[str, Mapping[str, Any]], path: Path) -> None:
     if not points:
         return
     down, across = (sorted({point[i] for point in points}) for i in (0, 1))
-    shown = [name for name in ("landmark_error", "pose_error", "valence_error", "arousal_error", "similarity", "found") if all("value" in v.get(name, {}) for v in points.values())]
-    figure, axes = plt.subplots(1, len(shown), figsize=(2.9 * len(shown), 3), constrained_layout=True)
-    for axis, name in zip(np.atleast_1d(axes), shown, strict=True):
-        table = np.array([[points[a, b][name]["value"] if (a, b) in points else np.nan for b in across] for a in down])
-        axis.imshow(table, cmap="viridis_r" if name not in ("similarity", "found") else "viridis")
-        axis.set(title={**ROOTS, **MEANS}[name][0], xlabel="emotion", ylabel="landmarks", xticks=range(len(across)), yticks=range(len(down)))
+    shown = [name for name in IN_GRID if all("value" in v.get(name, {}) for v in points.values())]
+    columns = min(3, len(shown))
+    figure, axes = plt.subplots(-(-len(shown) // columns), columns, figsize=(3 * columns, 3 * -(-len(shown) // columns)), constrained_layout=True, squeeze=False)
+    for axis in axes.flat[len(shown) :]:
+        axis.axis("off")
+    for axis, name in zip(axes.flat, shown, strict=False):
+        (title, digits), factor = {**ROOTS, **MEANS}[name], 100 if name in PERCENT else 1
+        values = factor * np.array([[points[a, b][name]["value"] if (a, b) in points else np.nan for b in across] for a in down])
+        goodness = values if name in BETTER_HIGH else -values
+        axis.imshow(goodness, cmap="viridis")
+        axis.set(title=title, xlabel="emotion", ylabel="landmarks", xticks=range(len(across)), yticks=range(len(down)))
         axis.set_xticklabels([f"{v:g}" for v in across])
         axis.set_yticklabels([f"{v:g}" for v in down])
-        for (i, k), value in np.ndenumerate(table):
-            axis.text(k, i, f"{value:.3g}", ha="center", va="center", fontsize=7, color="white")
+        middle = (np.nanmin(goodness) + np.nanmax(goodness)) / 2
+        for (i, k), value in np.ndenumerate(values):
+            axis.text(k, i, f"{value:.{digits}f}", ha="center", va="center", color="black" if goodness[i, k] > middle else "white")
+    figure.suptitle("Brighter is better, each picture in its own range")
     figure.savefig(path, dpi=90)
     plt.close(figure)
 

@@ -189,7 +189,7 @@ def test_errors_of_bad_readings_are_sentences(tmp_path: Path):
 
 def test_a_grid_becomes_a_picture(tmp_path: Path):
     def row(value: float) -> dict:
-        return {name: {"value": value, "low": value, "high": value} for name in ("landmark_error", "similarity", "found")}
+        return {name: {"value": value, "low": value, "high": value} for name in ("landmark_error", "valence_error", "same_class", "similarity")}
 
     grid_picture({f"bundled, + both, w {a} {b}": row(a * b) for a in (1, 2) for b in (1, 2, 3)}, tmp_path / "grid.png")
     assert Image.open(tmp_path / "grid.png").size[0] > 500
