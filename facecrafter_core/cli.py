@@ -179,7 +179,7 @@ def chosen_emotion(options: argparse.Namespace) -> Emotion | None:
 
 
 def chosen_guidance(options: argparse.Namespace) -> Guidance:
-    """The weights and the mode of Eq. 6.
+    """The weights of Eq. 6, its mode, and how often it is computed.
 
     Raises:
         ModelError: a weight is not finite, or there is no such mode.
@@ -187,7 +187,7 @@ def chosen_guidance(options: argparse.Namespace) -> Guidance:
     from .diffusion.guidance import Guidance
 
     try:
-        return Guidance(options.weight_identity, options.weight_landmark, options.weight_emotion, options.mode)
+        return Guidance(options.weight_identity, options.weight_landmark, options.weight_emotion, options.mode, refresh=options.refresh)
     except ValueError as error:
         raise ModelError(str(error)) from error
 
@@ -286,6 +286,7 @@ def _parser() -> argparse.ArgumentParser:
     weights.add_argument("--weight-landmark", metavar="W", type=_number, default=2.0, help="w_LMK")
     weights.add_argument("--weight-emotion", metavar="W", type=_number, default=2.0, help="w_EMO")
     weights.add_argument("--mode", choices=("paper", "joint"), default="paper", help="joint: landmarks and emotion in one row, a quarter faster")
+    weights.add_argument("--refresh", metavar="N", type=_count, default=1, help="all rows in every Nth step, identity's alone between; 2 takes 5 rows for 8")
     run = generate.add_argument_group("run")
     _add_sampling(run, steps=25)
     run.add_argument("--count", metavar="N", type=_count, default=1, help="pictures; picture i has seed SEED + i")

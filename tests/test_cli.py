@@ -168,7 +168,7 @@ def test_the_output_must_be_a_picture_file(model, photo, tmp_path, capsys):
     assert "Could not write" in fails(capsys, "landmarks", photo, "--out", in_the_way / "x.npy")
 
 
-@pytest.mark.parametrize("arguments", [["--steps", "0"], ["--count", "-1"], ["--seed", "x"], ["--mode", "sum"], ["--face", "left"], ["--weight-identity", "nan"]])
+@pytest.mark.parametrize("arguments", [["--steps", "0"], ["--count", "-1"], ["--seed", "x"], ["--mode", "sum"], ["--refresh", "0"], ["--face", "left"], ["--weight-identity", "nan"]])
 def test_numbers_out_of_range_show_the_usage(photo, arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["generate", photo, *arguments])
