@@ -43,9 +43,10 @@ def forward_rows(unet: nn.Module, latents: Tensor, timestep: Tensor, context: Te
 
 
 def must_be_called_whole(unet: nn.Module) -> bool:
-    """Whether calls of the UNet go through something else first (offloading, caches, its own compile()), or its parts are not SD 1.5's."""
+    """Whether calls of the UNet go through something else (hooks, offloading, caches, its own compile()), or its parts are not SD 1.5's."""
     wrapped = "forward" in vars(unet) or getattr(unet, "_compiled_call_impl", None) is not None
-    return wrapped or not isinstance(unet, UNet2DConditionModel) or bool(unet.config.use_linear_projection)
+    hooked = bool(unet._forward_pre_hooks or unet._forward_hooks)
+    return wrapped or hooked or not isinstance(unet, UNet2DConditionModel) or bool(unet.config.use_linear_projection)
 
 
 def _for(block: nn.Module, more: dict[str, Any]) -> dict[str, Any]:

@@ -122,6 +122,18 @@ def test_what_rows_have_in_common_is_computed_once_with_the_same_numbers(pipe, i
     assert seen == [count] * 2 + [4 * count] * 2
 
 
+def test_hooks_on_the_unet_are_called(pipe, identity, landmarks):
+    """A ControlNet, say, that somebody puts on so."""
+    seen = []
+    handles = [pipe.unet.register_forward_pre_hook(lambda module, args: seen.append(len(args[0])))]
+    handles.append(pipe.unet.register_forward_hook(lambda module, args, out: seen.append("out")))
+    latents(pipe, identity, landmarks, HAPPY, steps=1)
+    for handle in handles:
+        handle.remove()
+    latents(pipe, identity, landmarks, HAPPY, steps=1)
+    assert seen == [4, "out"]
+
+
 def test_refreshing_every_second_step_evaluates_one_row_between_and_stays_near(pipe, identity, landmarks, monkeypatch):
     exact = latents(pipe, identity, landmarks, HAPPY, steps=6)
     seen, forward = [], pipe.unet.forward
