@@ -93,7 +93,8 @@ def main() -> None:
         joint = isinstance(config, JointConfig)
         plain = 0.0
         for loop in ("plain", "ours"):
-            model = prepare_model(config, world, landmark=True, emotion=joint, text_encoder=joint)
+            with world.device:  # random numbers are quick there
+                model = prepare_model(config, world, landmark=True, emotion=joint, text_encoder=joint)
             if loop == "plain":
                 flops = micro_batch(model, rows, batch, weight > 0).flops
                 model.predict = model._predict

@@ -59,7 +59,9 @@ class ControlledModel(nn.Module):
         super().__init__()
         install_branches(unet)
         self.unet, self.text_encoder, self.adapter, self.family = unet, text_encoder, adapter, family
-        self.predict = torch.compile(self._predict, dynamic=False) if compile_unet else self._predict
+        # Left to itself, the compiler gives up channels-last for a whole training graph that has a convolution to half as many channels.
+        options = {"force_layout_optimization": True}
+        self.predict = torch.compile(self._predict, dynamic=False, options=options) if compile_unet else self._predict
 
     def forward(
         self,

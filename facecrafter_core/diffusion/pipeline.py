@@ -187,18 +187,18 @@ class FaceCrafterPipeline(DiffusionPipeline):
         contexts = self.encode_context(identity, with_none=any("none" in table for table in tables))
         conditions = Conditions(
             contexts,
-            self.project_contexts(contexts) | self.project_conditions(landmarks, emotion),
+            self.project_contexts(contexts) | self.project_conditions(landmarks, emotion, contexts["id"]),
             {"landmark": alpha_landmark, "emotion": alpha_emotion},
         )
         generators = [torch.Generator("cpu").manual_seed(seed + i) for i in range(batch)]
         size = self.family.latent_size
         noise = [torch.randn(4, size, size, generator=g) for g in generators]
-        latents = torch.stack(noise).to(self._execution_device, self.unet.dtype) * self.scheduler.init_noise_sigma
+        latents = torch.stack(noise).to(contexts["id"]) * self.scheduler.init_noise_sigma
         step_kwargs = {"generator": generators} if _takes_generator(self.scheduler) else {}
         passes: dict[tuple[str, ...], list[Pass]] = {}
         with self.progress_bar(total=len(tables)) as bar:
             for i, (timestep, on_device, table) in enumerate(
-                zip(self.scheduler.timesteps, self.scheduler.timesteps.to(self._execution_device), tables, strict=True)
+                zip(self.scheduler.timesteps, self.scheduler.timesteps.to(latents.device), tables, strict=True)
             ):
                 coefficients = run.coefficients(table)
                 key = tuple(coefficients)
@@ -224,7 +224,7 @@ class FaceCrafterPipeline(DiffusionPipeline):
 
     def project_contexts(self, contexts: dict[str, Tensor]) -> dict[str, Packed]:
         """Keys and values of the contexts for each layer; nothing while the UNet is offloaded, and its layers then make them in each step."""
-        if self.unet.device != self._execution_device:
+        if self.unet.conv_in.weight.device != contexts["id"].device:
             return {}
         count = len(contexts["id"])
         distinct = [context[:1] if name == "none" else context for name, context in contexts.items()]
@@ -232,13 +232,20 @@ class FaceCrafterPipeline(DiffusionPipeline):
         tensors = {"id": found.tensor[:count]} | ({"none": found.tensor[count:].expand(count, -1, -1)} if "none" in contexts else {})
         return {name: Packed(tensor, found.widths) for name, tensor in tensors.items()}
 
-    def project_conditions(self, landmarks: Tensor | None, emotion: Tensor | None) -> dict[str, Packed]:
-        """Keys and values of the branches for each layer, each [B, T, C]: static over a run, so made once."""
-        projected = {}
+    def project_conditions(self, landmarks: Tensor | None, emotion: Tensor | None, like: Tensor | None = None) -> dict[str, Packed]:
+        """Keys and values of the branches for each layer, each [B, T, C]: static over a run, so made once.
+
+        Args:
+            like: a tensor of the run's type on its device (None: diffusers is asked, which looks through all modules for them).
+        """
+        if landmarks is None and emotion is None:
+            return {}
+        device, dtype = (self._execution_device, self.unet.dtype) if like is None else (like.device, like.dtype)
+        adapter, projected = self._need_adapter(device, dtype), {}
         if landmarks is not None:
-            projected["landmark"] = pack(self._need_adapter().landmark_branch.project(self.adapter.encode_landmarks(landmarks)))
+            projected["landmark"] = pack(adapter.landmark_branch.project(adapter.encode_landmarks(landmarks)))
         if emotion is not None:
-            projected["emotion"] = pack(self._need_adapter().emotion_branch.project(self.adapter.encode_emotion(emotion)))
+            projected["emotion"] = pack(adapter.emotion_branch.project(adapter.encode_emotion(emotion)))
         return projected
 
     def predict_rows(self, latents: Tensor, timestep: Tensor, passes: list[Pass], conditions: Conditions) -> dict[str, Tensor]:
@@ -313,11 +320,11 @@ class FaceCrafterPipeline(DiffusionPipeline):
                 raise ModelError("The picture does not fit into memory while it is decoded. Use vae.enable_tiling(), or free memory.") from error
         return torch.cat([self._decode(half) for half in latents.chunk(2)])
 
-    def _need_adapter(self) -> FaceCrafterAdapter:
+    def _need_adapter(self, device: torch.device, dtype: torch.dtype) -> FaceCrafterAdapter:
         """On the device of the run: with enable_model_cpu_offload() that is not where the UNet waits."""
         if self.adapter is None:
             raise ModelError("Landmarks or an emotion were given, but no adapter is loaded. Load one with set_adapter, or leave them out.")
-        return self.adapter.to(self._execution_device, self.unet.dtype)
+        return self.adapter.to(device, dtype)
 
     def _sigmas(self) -> list[float]:
         """Noise level sqrt((1 - a) / a) of each of the run's steps, as numbers on the host."""
@@ -344,8 +351,9 @@ class FaceCrafterPipeline(DiffusionPipeline):
         batch = common_length(ModelError, **{name: len(tensor) for name, tensor in given.items()})
         for name, tensor in given.items():
             given[name] = tensor.expand(batch, *tensor.shape[1:]).repeat_interleave(count, dim=0)
-            if name != "landmarks":  # they are drawn on the host
-                given[name] = given[name].to(self._execution_device)
+        device = self._execution_device
+        for name in given.keys() - {"landmarks"}:  # they are drawn on the host
+            given[name] = given[name].to(device)
         return given["identity"], given.get("landmarks"), given.get("emotion")
 
 

@@ -294,7 +294,8 @@ def test_noise_for_a_gpu_is_pinned_so_that_nobody_waits_for_it(monkeypatch):
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_offloading_gives_the_same_pictures(pipe, identity, landmarks):
+def test_offloading_gives_the_same_pictures(pipe, identity, landmarks, monkeypatch):
+    monkeypatch.setattr(torch.backends.cudnn, "allow_tf32", False)  # its rounding depends on how many rows go together
     pipe = copy.deepcopy(pipe)
     expected = latents(pipe.to("cuda"), identity, landmarks, HAPPY).cpu()
     pipe.to("cpu")
