@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -87,7 +88,8 @@ class Report:
     def sheet(self, model: ControlledModel) -> list[list[np.ndarray]]:
         """A row a person: reference | target | ID | + landmarks of the target | + emotions | + landmarks and happy."""
         p, adapter = self.prepared, model.adapter
-        pipe = FaceCrafterPipeline(model.unet, self.vae, model.text_encoder, new_scheduler(model.family), adapter)
+        # A copy: a pipeline's adapter takes the UNet's type, which would round the weights in training.
+        pipe = FaceCrafterPipeline(model.unet, self.vae, model.text_encoder, new_scheduler(model.family), copy.deepcopy(adapter).requires_grad_(False))
         pipe.set_progress_bar_config(disable=True)
         landmarks = {"landmarks": np.asarray(p["landmarks"][self.targets])}
         conditions: list[dict[str, Any]] = [{}]

@@ -192,6 +192,7 @@ def test_samples_are_made_with_a_bf16_denoiser_beside_fp32_modules(joint: JointC
     model.unet.to(torch.bfloat16)  # as on a GPU
     sheet = report.Report(open_data(config)[1], ROOT / "demo/vae", config.out, world.device)(model, 1)
     assert sheet.std() > 10
+    assert {p.dtype for p in model.adapter.parameters()} == {torch.float32}  # the next step trains them
 
 
 def test_the_base_trains_with_its_first_adapter_and_resumes(tmp_path: Path, short_report: Path, monkeypatch: pytest.MonkeyPatch):
