@@ -16,9 +16,10 @@ import torch
 
 from facecrafter_core.control.adapter import save_adapter
 from facecrafter_core.diffusion.families import FAMILIES
+from training.base import load_base
 from training.config import ConfigError
 from training.loop import load_checkpoint
-from training.stage import load_base, new_or_loaded_adapter
+from training.stage import new_or_loaded_adapter
 
 CARD = """---
 license: {license}

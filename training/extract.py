@@ -16,7 +16,7 @@ from torch import Tensor
 
 from facecrafter_core.control.config import PRESETS
 from facecrafter_core.diffusion.families import FAMILIES
-from facecrafter_core.errors import FaceChoiceError, LandmarkError, ModelError, NoFaceError, PhotoError
+from facecrafter_core.errors import FaceChoiceError, LandmarkError, NoFaceError, PhotoError
 from facecrafter_core.faces.align import align_face
 from facecrafter_core.faces.drawing import draw_landmarks
 from facecrafter_core.faces.emotion import EMOTIONS
@@ -25,6 +25,7 @@ from facecrafter_core.faces.identity import face_crop, load_identity_encoder
 from facecrafter_core.faces.landmarker import FaceLandmarker
 from facecrafter_core.faces.mask import face_mask
 from facecrafter_core.search import add_search_folder, find_asset
+from training.base import autoencoder_weights, load_autoencoder
 from training.prepared import fingerprint
 from training.sources import Item, load, shard
 
@@ -78,14 +79,8 @@ class Extractor:
     """
 
     def __init__(self, family: str, models: Path, drawings: bool, device: str, emotion: str = "automatic") -> None:
-        from diffusers import AutoencoderKL, AutoencoderTiny
-
         self.family, self.drawings, self.device = FAMILIES[family], drawings, torch.device(device)
-        config = models / "vae/config.json"
-        if not config.is_file():
-            raise ModelError(f"Expected an autoencoder at {config.parent}, found none. Give the folder of the base model with --models.")
-        kind = AutoencoderTiny if "AutoencoderTiny" in config.read_text() else AutoencoderKL
-        self.vae = kind.from_pretrained(config.parent).to(self.device).float().eval().requires_grad_(False)
+        self.vae = load_autoencoder(models).to(self.device)
         self.identity = load_identity_encoder(family, models, device)
         self.estimator = load_emotion_estimator(emotion, family, models, device)
         self.landmarker = FaceLandmarker()
@@ -93,7 +88,7 @@ class Extractor:
     @staticmethod
     def fingerprints(family: str, models: Path, emotion: str = "automatic") -> dict[str, str]:
         """Of each network that makes features."""
-        places = {"vae": models / "vae", "identity": models / "identity", "emotion": emotion_weights(emotion, family, models)}
+        places = {"vae": autoencoder_weights(models), "identity": models / "identity", "emotion": emotion_weights(emotion, family, models)}
         if family == "full":
             add_search_folder(models)
             places["identity"] = find_asset("arcface")

@@ -12,8 +12,10 @@ from torch import Tensor
 
 from facecrafter_core.diffusion.families import new_scheduler
 from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
+from facecrafter_core.errors import ModelError
 from facecrafter_core.faces.drawing import draw_landmarks
 from facecrafter_core.faces.emotion import Emotion
+from training.base import load_autoencoder
 from training.data import partners
 from training.diffusion import Noising, format_table, loss_table
 from training.loop import save_sheet
@@ -29,14 +31,14 @@ class Report:
     """The same people, noise and seeds each time.
 
     Args:
-        prepared: validation images. vae: folder of the base's autoencoder. steps: sampling steps of the sheet.
+        prepared: validation images. base: the base model, for its autoencoder. steps: sampling steps of the sheet.
+
+    Raises:
+        ModelError: the base has no autoencoder.
     """
 
-    def __init__(self, prepared: Prepared, vae: Path, out: Path, device: torch.device, steps: int = 20) -> None:
-        from diffusers import AutoencoderKL, AutoencoderTiny
-
-        kind = AutoencoderTiny if "AutoencoderTiny" in (vae / "config.json").read_text() else AutoencoderKL
-        self.vae = kind.from_pretrained(vae).to(device).float()
+    def __init__(self, prepared: Prepared, base: str | Path, out: Path, device: torch.device, steps: int = 20) -> None:
+        self.vae = load_autoencoder(base).to(device)
         self.prepared, self.out, self.device, self.steps = prepared, out, device, steps
         first = np.unique(prepared.person, return_index=True)[1]
         self.references = first[:PEOPLE]
@@ -45,10 +47,13 @@ class Report:
     @classmethod
     def where_possible(cls, prepared: Prepared, base: str, out: Path, device: torch.device) -> Report | None:
         """None, with a line that says so, where there are no validation people or no autoencoder."""
-        if base == "random" or not (Path(base) / "vae/config.json").is_file() or len(np.unique(prepared.person)) < 2:
-            print("no held-out losses and no sample sheets: the base has no vae, or fewer than two people are kept for validation", flush=True)
-            return None
-        return cls(prepared, Path(base) / "vae", out, device)
+        try:
+            if len(np.unique(prepared.person)) > 1:
+                return cls(prepared, base, out, device)
+        except ModelError:
+            pass
+        print("no held-out losses and no sample sheets: the base has no vae, or fewer than two people are kept for validation", flush=True)
+        return None
 
     def __call__(self, model: ControlledModel, done: int) -> np.ndarray:
         """Prints the table and writes OUT/sheets/step_N.jpg; returns the sheet, uint8 [H, W, 3]."""

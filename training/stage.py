@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from facecrafter_core.control.adapter import FaceCrafterAdapter, load_adapter, save_adapter
 from facecrafter_core.control.config import PRESETS
-from facecrafter_core.diffusion.families import FAMILIES, Family, new_text_encoder, new_unet
+from facecrafter_core.diffusion.families import FAMILIES, Family
+from training.base import autoencoder_weights, load_base
 from training.batches import Batch
 from training.checkpoints import Checkpoints
 from training.config import ConfigError, StageConfig, to_dict
@@ -22,30 +23,6 @@ from training.loop import Average, World, learning_rate
 from training.model import ControlledModel, Rows, spread
 from training.prepared import Prepared, PreparedError, fingerprint
 from training.report import Report
-
-
-def load_base(base: str, family: Family) -> tuple[nn.Module, nn.Module]:
-    """UNet and text encoder of a base folder, frozen; "random" gives untrained ones.
-
-    Arc2Face's own layout (arc2face/, encoder/) is read too.
-
-    Raises:
-        ConfigError: no such folder, or parts are missing.
-    """
-    from diffusers import UNet2DConditionModel
-    from transformers import CLIPTextModel
-
-    if base == "random":
-        return new_unet(family).requires_grad_(False), new_text_encoder(family).requires_grad_(False)
-    folder = Path(base)
-    for unet, encoder in (("unet", "text_encoder"), ("arc2face", "encoder")):
-        if (folder / unet / "config.json").is_file() and (folder / encoder / "config.json").is_file():
-            parts = UNet2DConditionModel.from_pretrained(folder / unet), CLIPTextModel.from_pretrained(folder / encoder)
-            width = parts[0].config.cross_attention_dim
-            if width != family.unet["cross_attention_dim"]:
-                raise ConfigError(f"The UNet in {folder} reads a context of width {width}, the {family.name} family has {family.unet['cross_attention_dim']}. Choose the other family.")
-            return parts[0].float().requires_grad_(False), parts[1].float().requires_grad_(False)
-    raise ConfigError(f"Expected a base at {folder} with folders unet and text_encoder (or Arc2Face's arc2face and encoder), found none.")
 
 
 def new_or_loaded_adapter(family: Family, init: tuple[Path, ...], landmark: bool, emotion: bool) -> FaceCrafterAdapter:
@@ -191,8 +168,8 @@ def open_data(config: StageConfig) -> tuple[Prepared, Prepared]:
     Raises:
         PreparedError: it cannot be used, was made with other models than the base's, or has no training images.
     """
-    parts = {name: Path(config.base) / name for name in ("vae", "identity")}
-    models = {name: fingerprint(path) for name, path in parts.items() if path.is_dir()}
+    parts = {"vae": autoencoder_weights(config.base), "identity": Path(config.base) / "identity"}
+    models = {name: fingerprint(path) for name, path in parts.items() if path.exists()}
     prepared = Prepared.open(config.data, config.family, models)
     split = prepared.columns["split"].astype(str)
     if not (split == "train").any():

@@ -88,7 +88,7 @@ def main() -> None:
     rows = Rows(with_landmarks, with_emotion)
     plain = torch.arange(args.batch, device=world.device) >= lmk_only + both + emo_only
     trained = world.wrap(model)
-    report = Report(prepared.subset(split == "validation"), args.models / "vae", args.out, world.device) if world.rank == 0 else None
+    report = Report(prepared.subset(split == "validation"), args.models, args.out, world.device) if world.rank == 0 else None
     progress = Progress(args.steps, args.batch * world.size, 100, quiet=world.rank > 0)
     pair = torch.from_numpy(partners(person, np.random.default_rng(start))).to(world.device)
     began, step = time.perf_counter(), start - 1

@@ -16,6 +16,11 @@ NAME = "arc2face"
 """In the place of a model folder: the downloaded files."""
 
 
+def means_downloads(folder: str | Path) -> bool:
+    """Whether a base of this name is the downloaded files; a folder that is called so goes first."""
+    return Path(folder) == Path(NAME) and not Path(folder).exists()
+
+
 def load_arc2face(dtype: torch.dtype | None = None) -> dict[str, Any]:
     """unet, vae, text_encoder and scheduler of the full-size base.
 
@@ -25,19 +30,33 @@ def load_arc2face(dtype: torch.dtype | None = None) -> dict[str, Any]:
     Raises:
         AssetError: a file is missing; the sentence says how to get it. ModelError: a file holds other weights.
     """
+    folders, vae = _network_folders(), find_asset("sd_vae")  # all of them before anything is read
+    unet, text_encoder = _read_networks(folders, dtype)
+    return {"unet": unet, "vae": load_vae(vae, dtype), "text_encoder": text_encoder, "scheduler": new_scheduler(FULL)}
+
+
+def load_arc2face_networks() -> tuple[Any, Any]:
+    """UNet and text encoder alone, fp32. Errors as of load_arc2face."""
+    return _read_networks(_network_folders(), None)
+
+
+def _network_folders() -> tuple[Path, Path]:
+    """Of the UNet and of the text encoder."""
+    found = []
+    for part in ("arc2face_unet", "arc2face_encoder"):
+        weights, config = find_asset(part), find_asset(f"{part}_config")
+        if weights.parent != config.parent:
+            raise ModelError(f"Expected {weights.name} and its config.json in one folder, found {weights.parent} and {config.parent}. Put them together.")
+        found.append(weights.parent)
+    return found[0], found[1]
+
+
+def _read_networks(folders: tuple[Path, Path], dtype: torch.dtype | None) -> tuple[Any, Any]:
     import diffusers
     import transformers
 
-    files = {name: find_asset(name) for name in ("arc2face_unet", "arc2face_unet_config", "arc2face_encoder", "arc2face_encoder_config", "sd_vae")}
-    for part in ("arc2face_unet", "arc2face_encoder"):
-        if files[part].parent != files[f"{part}_config"].parent:
-            raise ModelError(f"Expected {files[part].name} and its config.json in one folder, found {files[part].parent} and {files[f'{part}_config'].parent}. Put them together.")
-    return {
-        "unet": diffusers.UNet2DConditionModel.from_pretrained(files["arc2face_unet"].parent, **of_type(diffusers, dtype)),
-        "vae": load_vae(files["sd_vae"], dtype),
-        "text_encoder": transformers.CLIPTextModel.from_pretrained(files["arc2face_encoder"].parent, **of_type(transformers, dtype)),
-        "scheduler": new_scheduler(FULL),
-    }
+    unet = diffusers.UNet2DConditionModel.from_pretrained(folders[0], **of_type(diffusers, dtype))
+    return unet, transformers.CLIPTextModel.from_pretrained(folders[1], **of_type(transformers, dtype))
 
 
 def of_type(library: Any, dtype: torch.dtype | None) -> dict[str, torch.dtype]:

@@ -19,8 +19,7 @@ from ..control.adapter import FaceCrafterAdapter, load_adapter, save_adapter
 from ..control.branches import Packed, PackedBranches, pack
 from ..errors import ModelError
 from ..faces.emotion import Emotion
-from .arc2face import NAME as ARC2FACE
-from .arc2face import load_arc2face, of_type
+from .arc2face import load_arc2face, means_downloads, of_type
 from .families import DEMO_FOLDER, Family, family_of
 from .guidance import Guidance, GuidedRun, guidance_coefficients, row_has_emotion, row_has_landmarks
 from .identity_tokens import encode_identity_tokens
@@ -84,7 +83,7 @@ class FaceCrafterPipeline(DiffusionPipeline):
         """
         folder = Path(folder)
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
-        if folder == Path(ARC2FACE) and not folder.exists():
+        if means_downloads(folder):
             pipe = cls(**load_arc2face(dtype))
             if adapter:
                 pipe.set_adapter(load_adapter(adapter))

@@ -13,9 +13,10 @@ from transformers import CLIPTextModel
 
 from facecrafter_core import search
 from facecrafter_core.diffusion import arc2face
-from facecrafter_core.diffusion.families import DEMO_FOLDER, FULL, new_autoencoder
+from facecrafter_core.diffusion.families import DEMO, DEMO_FOLDER, FULL, new_autoencoder
 from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
 from facecrafter_core.errors import AssetError, ModelError
+from training import base
 
 
 def stable_diffusion_name(key: str) -> str:
@@ -74,6 +75,16 @@ def test_downloaded_files_are_a_pipeline(downloaded: Path):
     pipe = FaceCrafterPipeline.from_pretrained("arc2face", adapter=DEMO_FOLDER / "adapter.safetensors", dtype=torch.bfloat16)
     parts = (pipe.unet, pipe.text_encoder, pipe.vae, pipe.adapter)
     assert {p.dtype for part in parts for p in part.parameters()} == {torch.bfloat16} and pipe.adapter.config.family == "demo"
+
+
+def test_downloaded_files_are_a_base_to_train_on(downloaded: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(base, "find_asset", arc2face.find_asset)
+    unet, encoder = base.load_base("arc2face", DEMO)
+    assert {p.dtype for part in (unet, encoder) for p in part.parameters()} == {torch.float32} and not any(p.requires_grad for p in unet.parameters())
+    assert base.load_autoencoder("arc2face").config.latent_channels == 4
+    assert base.autoencoder_weights("arc2face") == downloaded / "vae.safetensors"
+    with pytest.raises(ModelError, match="autoencoder at .*encoder/vae"):
+        base.load_autoencoder(downloaded / "encoder")
 
 
 def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -20,12 +20,13 @@ from world import make_prepared
 from facecrafter_core.control.adapter import load_adapter, read_adapter_metadata
 from facecrafter_core.diffusion.families import DEMO
 from training import report, train_base
+from training.base import load_base
 from training.config import ConfigError, JointConfig, PretrainConfig, from_yaml
 from training.loop import World
 from training.model import Rows
 from training.prepared import PreparedError
 from training.pretrain import train as pretrain
-from training.stage import load_base, micro_batch, open_data, prepare_model
+from training.stage import micro_batch, open_data, prepare_model
 from training.train_joint import by_condition
 from training.train_joint import train as train_joint
 
@@ -190,7 +191,7 @@ def test_samples_are_made_with_a_bf16_denoiser_beside_fp32_modules(joint: JointC
     world = World()
     model = prepare_model(config, world, landmark=True, emotion=True, text_encoder=True)
     model.unet.to(torch.bfloat16)  # as on a GPU
-    sheet = report.Report(open_data(config)[1], ROOT / "demo/vae", config.out, world.device)(model, 1)
+    sheet = report.Report(open_data(config)[1], ROOT / "demo", config.out, world.device)(model, 1)
     assert sheet.std() > 10
     assert {p.dtype for p in model.adapter.parameters()} == {torch.float32}  # the next step trains them
 
