@@ -12,12 +12,13 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
+from facecrafter_core.errors import FaceCrafterError
 from training.pairs import PairRules
 
 PRESETS = Path(__file__).parent / "presets"
 
 
-class ConfigError(ValueError):
+class ConfigError(FaceCrafterError):
     """Settings that cannot be used; the message says what was expected, what was found and what to do."""
 
 

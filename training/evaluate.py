@@ -44,7 +44,7 @@ from training.methods import Conditions, FaceCrafterMethod, Folder, Method, Swit
 from training.prepare import list_items
 from training.readings import Finder, asked_for, gather, load_picture, measure, real_features
 from training.results import write_results
-from training.sources import READERS, SourceError
+from training.sources import READERS
 
 CHUNK = 50
 """Requests that are generated together; fixed, so that the pictures do not depend on the number of processes."""
@@ -244,7 +244,7 @@ def main() -> None:
         parser.error("--controlnet is a row of control and needs --hints")
     try:
         evaluate(args)
-    except (FaceCrafterError, SourceError) as error:
+    except FaceCrafterError as error:
         raise SystemExit(f"error: {error}") from None
 
 

@@ -16,6 +16,7 @@ import torch
 
 from facecrafter_core.control.adapter import save_adapter
 from facecrafter_core.diffusion.families import FAMILIES
+from facecrafter_core.errors import FaceCrafterError
 from training.base import load_base
 from training.config import ConfigError
 from training.loop import load_checkpoint
@@ -106,7 +107,7 @@ def main() -> None:
     args = parser.parse_args()
     try:
         print(export(args.run, args.out, args.license, args.checkpoint, args.base))
-    except ConfigError as error:
+    except FaceCrafterError as error:
         raise SystemExit(f"error: {error}") from None
 
 

@@ -333,7 +333,7 @@ def main() -> None:
         )  # fmt: skip
         report_pairs(args.out, args.family)
         draw_summary(args.out)
-    except (SourceError, PreparedError, FaceCrafterError) as error:
+    except FaceCrafterError as error:
         raise SystemExit(f"error: {error}") from None
 
 

@@ -15,6 +15,8 @@ from typing import Any
 
 import numpy as np
 
+from facecrafter_core.errors import FaceCrafterError
+
 FORMAT = 1
 
 ARRAYS = {
@@ -31,7 +33,7 @@ ARRAYS = {
 OPTIONAL = {"latent_std", "drawings"}
 
 
-class PreparedError(ValueError):
+class PreparedError(FaceCrafterError):
     """A prepared folder cannot be used; the message says what was expected, what was found and what to do."""
 
 

@@ -10,14 +10,14 @@ for emotion, the pose is held and the expression differs.
 from __future__ import annotations
 
 from facecrafter_core.diffusion.families import new_scheduler
+from facecrafter_core.errors import FaceCrafterError
 from training.batches import StepData, draw
-from training.config import ConfigError, PretrainConfig, read_config
+from training.config import PretrainConfig, read_config
 from training.diffusion import Noising
 from training.loop import World
 from training.losses import diffusion_loss, min_snr_weights
 from training.model import Rows
 from training.pairs import Pairs
-from training.prepared import PreparedError
 from training.report import Report
 from training.stage import Stage, clean_latents, dry_run, open_data, prepare_model
 
@@ -57,7 +57,7 @@ def train(config: PretrainConfig) -> None:
 def main() -> None:
     try:
         train(read_config(PretrainConfig, __doc__))
-    except (ConfigError, PreparedError) as error:
+    except FaceCrafterError as error:
         raise SystemExit(f"error: {error}") from None
 
 

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from facecrafter_core.errors import PhotoError
+from facecrafter_core.errors import FaceCrafterError, PhotoError
 from facecrafter_core.faces.photo import load_photo
 from training.data import TEST, VALIDATION
 
@@ -40,7 +40,7 @@ VIDEOS = {".mp4", ".mov", ".avi", ".mkv", ".webm"}
 FFHQ_IMAGES = "images1024x1024"  # beside thumbnails and in-the-wild photos of the same people
 
 
-class SourceError(ValueError):
+class SourceError(FaceCrafterError):
     """A source cannot be used; the message says what was expected, what was found and what to do."""
 
 

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from facecrafter_core.diffusion.families import new_scheduler
+from facecrafter_core.errors import FaceCrafterError
 from training.batches import StepData, draw
 from training.config import ConfigError, JointConfig, read_config
 from training.diffusion import Noising
@@ -21,7 +22,6 @@ from training.loop import World
 from training.losses import attention_disentanglement_loss, diffusion_loss, min_snr_weights, total_loss
 from training.model import Rows, spread
 from training.pairs import Pairs
-from training.prepared import PreparedError
 from training.report import Report
 from training.stage import Stage, clean_latents, dry_run, open_data, prepare_model
 
@@ -77,7 +77,7 @@ def train(config: JointConfig) -> None:
 def main() -> None:
     try:
         train(read_config(JointConfig, __doc__))
-    except (ConfigError, PreparedError) as error:
+    except FaceCrafterError as error:
         raise SystemExit(f"error: {error}") from None
 
 

@@ -25,6 +25,7 @@ from training.config import ConfigError, JointConfig, PretrainConfig, from_yaml
 from training.loop import World
 from training.model import Rows
 from training.prepared import PreparedError
+from training.pretrain import main as pretrain_command
 from training.pretrain import train as pretrain
 from training.stage import micro_batch, open_data, prepare_model
 from training.train_joint import by_condition
@@ -220,6 +221,18 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_checkpoint(pret
     with pytest.raises(SystemExit, match="The loss is nan in the steps before 4. The last good checkpoint is .*step_00000002.pt"):
         pretrain(replace(pretraining, steps=6, log_every=5))
     assert not (pretraining.out / "adapter.safetensors").exists()
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    (["--base", "arc2face"], "error: .*facecrafter assets download sd_vae"),
+    (["--base", "random", "--init", "nowhere.safetensors"], "error: There is no adapter file at nowhere.safetensors"),
+])  # fmt: skip
+def test_a_missing_file_is_one_sentence(pretraining: PretrainConfig, arguments: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("facecrafter_core.search.search_folders", lambda: [])
+    settings = ["--preset", "demo_pretrain", "--module", "landmark", "--data", str(pretraining.data), "--out", str(pretraining.out)]
+    monkeypatch.setattr(sys, "argv", ["pretrain", *settings, *arguments])
+    with pytest.raises(SystemExit, match=sentence):
+        pretrain_command()
 
 
 def test_a_diverging_loss_stops(pretraining: PretrainConfig):
