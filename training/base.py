@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from safetensors.torch import save_file
 from torch import nn
 
 from facecrafter_core.diffusion.arc2face import load_arc2face_networks, load_vae, means_downloads
@@ -54,6 +55,13 @@ def load_autoencoder(base: str | Path) -> nn.Module:
 def autoencoder_weights(base: str | Path) -> Path:
     """File or folder of them, which may be missing in a folder. Raises AssetError where they were not downloaded."""
     return find_asset("sd_vae") if means_downloads(base) else Path(base) / "vae"
+
+
+def save_text_encoder(encoder: nn.Module, folder: Path) -> None:
+    """As Arc2Face publishes its own, so that ComfyUI's Load CLIP reads it too: transformers 5 would leave "text_model." out of the names."""
+    encoder.config.save_pretrained(folder)
+    weights = {k if k.startswith("text_model.") else f"text_model.{k}": v.contiguous() for k, v in encoder.state_dict().items()}
+    save_file(weights, str(folder / "model.safetensors"), metadata={"format": "pt"})
 
 
 def _from_folder(folder: Path) -> tuple[nn.Module, nn.Module]:

@@ -17,7 +17,7 @@ import torch
 from facecrafter_core.control.adapter import save_adapter
 from facecrafter_core.diffusion.families import FAMILIES
 from facecrafter_core.errors import FaceCrafterError
-from training.base import load_base
+from training.base import load_base, save_text_encoder
 from training.config import ConfigError
 from training.loop import load_checkpoint
 from training.stage import new_or_loaded_adapter
@@ -73,7 +73,7 @@ def export(run: Path, out: Path, licence: str, checkpoint: Path | None = None, b
     if parts["text_encoder"]:
         encoder = load_base(base or settings["base"], family)[1]
         encoder.load_state_dict(parts["text_encoder"])
-        encoder.half().save_pretrained(out / "text_encoder")
+        save_text_encoder(encoder.half(), out / "text_encoder")
     (out / "settings.json").write_text(json.dumps(settings, indent=2) + "\n")
     (out / "README.md").write_text(_card(run, state, stage, has, bool(parts["text_encoder"]), licence))
     return out

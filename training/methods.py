@@ -150,18 +150,15 @@ class FaceCrafterMethod:
 
 
 def load_pipe(models: Path, adapters: Sequence[Path], device: torch.device) -> FaceCrafterPipeline:
-    """The base with these adapters put together; a folder text_encoder beside one of them, as the joint stage leaves it, takes the base's place."""
-    from transformers import CLIPTextModel
-
+    """The base with these adapters put together, and the text encoder that was trained with one of them."""
     from training.stage import new_or_loaded_adapter
 
     pipe = FaceCrafterPipeline.from_pretrained(models)
     if adapters:
         has = {m: any(f"{m}.norm.weight" in read_adapter_metadata(f)["shapes"] for f in adapters) for m in ("landmark", "emotion")}
         pipe.set_adapter(new_or_loaded_adapter(pipe.family, tuple(adapters), **has).eval())
-        for folder in (f.parent / "text_encoder" for f in adapters):
-            if (folder / "config.json").is_file() and folder.resolve() != (models / "text_encoder").resolve():
-                pipe.text_encoder = CLIPTextModel.from_pretrained(folder)
+        for file in adapters:
+            pipe.use_text_encoder_beside(file)
     pipe = pipe.to(device, torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe

@@ -13,7 +13,7 @@ from torch import Tensor
 from facecrafter_core.control.adapter import FaceCrafterAdapter, load_adapter, save_adapter
 from facecrafter_core.control.config import PRESETS
 from facecrafter_core.diffusion.families import FAMILIES, Family
-from training.base import autoencoder_weights, load_base
+from training.base import autoencoder_weights, load_base, save_text_encoder
 from training.batches import Batch
 from training.checkpoints import Checkpoints
 from training.config import ConfigError, StageConfig, to_dict
@@ -109,7 +109,7 @@ class Stage:
         self.average.swap()
         save_adapter(self.model.adapter, self.config.out / "adapter.safetensors", torch.float16, stage=self.name)
         if any(p.requires_grad for p in self.model.text_encoder.parameters()):
-            self.model.text_encoder.save_pretrained(self.config.out / "text_encoder")
+            save_text_encoder(self.model.text_encoder, self.config.out / "text_encoder")
         self.average.swap()
         (self.config.out / "settings.json").write_text(json.dumps(to_dict(self.config), indent=2) + "\n")
 

@@ -76,6 +76,7 @@ class FaceCrafterPipeline(DiffusionPipeline):
     def from_pretrained(cls, folder: str | Path = DEMO_FOLDER, adapter: str | Path | None = None, **kwargs: Any) -> FaceCrafterPipeline:
         """Reads the base from `folder` and the adapter from `adapter`, else from adapter.safetensors in the folder.
 
+        A folder text_encoder beside `adapter` was trained with it (joint stage) and takes the place of the base's text encoder.
         The folder "arc2face" stands for the downloaded files of Arc2Face (arc2face.load_arc2face).
 
         Raises:
@@ -87,6 +88,7 @@ class FaceCrafterPipeline(DiffusionPipeline):
             pipe = cls(**load_arc2face(dtype))
             if adapter:
                 pipe.set_adapter(load_adapter(adapter))
+                pipe.use_text_encoder_beside(adapter)
             return pipe
         missing = [p for p in ("unet", "vae", "text_encoder", "scheduler") if not (folder / p).is_dir()]
         if missing:
@@ -96,6 +98,8 @@ class FaceCrafterPipeline(DiffusionPipeline):
         path = Path(adapter) if adapter else folder / "adapter.safetensors"
         if adapter or path.is_file():
             pipe.set_adapter(load_adapter(path))
+        if path.parent.resolve() != folder.resolve():
+            pipe.use_text_encoder_beside(path)
         return pipe
 
     def save_pretrained(self, folder: str | Path, **kwargs: Any) -> None:
@@ -123,6 +127,24 @@ class FaceCrafterPipeline(DiffusionPipeline):
                 )
             adapter = adapter.to(self.unet.device, self.unet.dtype)
         self.adapter = adapter
+
+    def use_text_encoder_beside(self, adapter: str | Path) -> None:
+        """The text encoder that was trained with an adapter file takes the base's place, where a folder text_encoder lies beside the file.
+
+        Raises:
+            ModelError: it is of another width than the UNet's context.
+        """
+        from transformers import CLIPTextModel
+
+        folder = Path(adapter).parent / "text_encoder"
+        if not (folder / "config.json").is_file():
+            return
+        encoder = CLIPTextModel.from_pretrained(folder)
+        if encoder.config.hidden_size != self.unet.config.cross_attention_dim:
+            raise ModelError(
+                f"The text encoder in {folder} is {encoder.config.hidden_size} wide, the UNet reads {self.unet.config.cross_attention_dim}. Put the adapter where no other base's lies."
+            )
+        self.text_encoder = encoder.to(self.unet.device, self.unet.dtype).eval()
 
     def to(self, *args: Any, **kwargs: Any) -> FaceCrafterPipeline:
         super().to(*args, **kwargs)

@@ -1,14 +1,17 @@
 """The pipeline on an untrained base: rows, switches, seeds, batches, schedulers, errors."""
 
 import copy
+import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from diffusers import DDIMScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
 from diffusers.pipelines import pipeline_utils
+from transformers import CLIPTextConfig, CLIPTextModel
 
-from facecrafter_core.diffusion.families import DEMO, FULL, new_scheduler, new_unet
+from facecrafter_core.diffusion.families import DEMO, DEMO_FOLDER, FULL, new_scheduler, new_unet
 from facecrafter_core.diffusion.guidance import ROWS, Guidance, combine, guidance_coefficients
 from facecrafter_core.diffusion.identity_tokens import encode_identity_tokens, encode_no_identity, prompt_tokens
 from facecrafter_core.diffusion.pipeline import Conditions, FaceCrafterPipeline, NoWaiting, prepare_pass
@@ -291,6 +294,13 @@ def test_noise_for_a_gpu_is_pinned_so_that_nobody_waits_for_it(monkeypatch):
         for move in (lambda noise: noise.to(torch.device("cuda")), lambda noise: noise.to(device="cuda:0", dtype=torch.float16)):
             with pytest.raises(PinnedError):
                 move(torch.randn(2))
+
+
+def test_a_text_encoder_of_another_width_beside_an_adapter_is_refused(tmp_path: Path):
+    shutil.copy(DEMO_FOLDER / "adapter.safetensors", tmp_path)
+    CLIPTextModel(CLIPTextConfig(hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2)).save_pretrained(tmp_path / "text_encoder")
+    with pytest.raises(ModelError, match="is 64 wide, the UNet reads 128"):
+        FaceCrafterPipeline.from_pretrained(DEMO_FOLDER, tmp_path / "adapter.safetensors")
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

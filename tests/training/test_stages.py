@@ -15,10 +15,12 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors.torch import load_file
 from world import make_prepared
 
 from facecrafter_core.control.adapter import load_adapter, read_adapter_metadata
 from facecrafter_core.diffusion.families import DEMO
+from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
 from training import report, train_base
 from training.base import load_base
 from training.config import ConfigError, JointConfig, PretrainConfig, from_yaml
@@ -79,7 +81,10 @@ def test_the_joint_stage_trains_both_modules_and_the_text_encoder(joint: JointCo
     trained = weights(joint.out)
     assert {name.split(".")[0] for name in trained} == {"adapter", "text_encoder"}
     assert {name.split(".")[1] for name in trained if name.startswith("adapter")} == {"landmark", "landmark_branch", "emotion", "emotion_branch"}
-    assert (joint.out / "text_encoder/config.json").is_file()
+    names = load_file(joint.out / "text_encoder/model.safetensors")
+    assert all(name.startswith("text_model.") for name in names)  # what ComfyUI's Load CLIP looks for
+    pipe = FaceCrafterPipeline.from_pretrained(ROOT / "demo", joint.out / "adapter.safetensors")
+    assert torch.equal(pipe.text_encoder.get_input_embeddings().weight, names["text_model.embeddings.token_embedding.weight"])
 
 
 def test_without_its_weight_the_disentanglement_loss_is_not_computed(joint: JointConfig):
