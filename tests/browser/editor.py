@@ -47,6 +47,7 @@ class Editor:
             "Comfy.InstalledVersion": "9.9.9",
             "Comfy.Release.Status": "skip",
             "Comfy.VueNodes.AutoScaleLayout": False,
+            "Comfy.Canvas.NavigationMode": "custom",  # with the default, frontend 1.27.10 sets two settings before it knows them, and throws
         }
         self.server.post("/settings", settings)
         self.driver.get(f"http://127.0.0.1:{self.server.port}/")

@@ -29,6 +29,12 @@ def click_words(editor: Editor, words: str) -> None:
     ActionChains(editor.driver).move_to_element(element).click().perform()
 
 
+def search(editor: Editor, words: str) -> None:
+    """Types into the field of the templates' dialog."""
+    field = "return [...document.querySelectorAll('[role=dialog] input')].find((i) => /search/i.test(i.placeholder))"
+    editor.until(lambda: editor.js(field), "the search field").send_keys(words)
+
+
 def fewer_steps(editor: Editor) -> None:
     editor.js(
         "for (const n of app.graph._nodes) for (const w of n.widgets ?? []) if (w.name === 'steps' && n.type !== 'FaceCrafterGuidanceIntervals') w.value = 2"
@@ -49,6 +55,7 @@ def test_a_template_is_opened_and_run_with_the_mouse(editor: Editor, name: str) 
     time.sleep(2)
     editor.until(lambda: editor.js("return document.querySelector('.templates-tab-button')"), "the Templates button").click()
     click_words(editor, "facecrafter")
+    search(editor, name)  # the list stands in the order of the disk, and its end is loaded by scrolling
     click_words(editor, name)
     editor.until(lambda: editor.numbers("FaceCrafterLoader"), "the template")
     fewer_steps(editor)
