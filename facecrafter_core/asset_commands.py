@@ -67,9 +67,10 @@ def download_assets(options: argparse.Namespace) -> None:
     missing = []
     for asset in wanted:
         path, troubles = look_for(asset, files)
-        state = f"here: {path}" if path else "missing" if asset.urls else "not published yet, left out"
+        elsewhere = path is not None and options.into is not None and path.is_relative_to(cache_folder())  # where ComfyUI's loaders do not look
+        state = f"to be copied from {path}" if elsewhere else f"here: {path}" if path else "missing" if asset.urls else "not published yet, left out"
         print("\n    ".join([f"{asset.name:24}{state}", *troubles]))
-        if path is None and (asset.urls or options.names):
+        if (path is None or elsewhere) and (asset.urls or options.names):
             missing.append(asset)
     if not _accepted([asset for asset in missing if asset.urls], options.yes):
         return

@@ -95,6 +95,10 @@ def run_generate(options: argparse.Namespace) -> None:
         emotion, estimator = studio.emotion(mood, "largest", options.estimator)
         print(f"Emotion read by {estimator.name} (licence: {estimator.licence})")
     with tqdm(total=options.steps, desc="Painting", unit="step", leave=False, disable=None) as bar:
+
+        def advance(*_: object) -> None:
+            bar.update()
+
         pictures = studio.pipe(
             identity,
             landmarks,
@@ -105,7 +109,7 @@ def run_generate(options: argparse.Namespace) -> None:
             steps=options.steps,
             seed=options.seed,
             count=options.count,
-            callback=lambda *_: bar.update(),
+            callback_on_step_end=advance,
         )
     for i, picture in enumerate(pictures):
         path = options.out if len(pictures) == 1 else options.out.with_stem(f"{options.out.stem}_{options.seed + i}")

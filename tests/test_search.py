@@ -6,6 +6,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from unittest.mock import patch
 
 import pytest
 
@@ -126,7 +127,7 @@ def test_a_linked_folder_is_searched_and_one_that_leads_back_ends(models, nowher
     os.symlink(nowhere / "disk", models / "linked")
     os.symlink(models, nowhere / "disk/back")
     assert find_asset("arcface").samefile(path)
-    assert len(files_under([models])) == 1
+    assert len(files_under([models, nowhere / "disk"])) == 1
     path.unlink()
     with pytest.raises(AssetError, match="is not on this machine"):
         find_asset("arcface")
@@ -162,7 +163,10 @@ def test_a_file_that_is_not_whole_is_named_with_what_to_do(models, file, content
 
 def test_a_zip_that_is_whole_half_or_unpacked_too_deep_is_named(models, capsys):
     zipped = put(models / "insightface/models/antelopev2.zip", b"zip")
-    with pytest.raises(AssetError, match="is not unpacked"):
+    with pytest.raises(AssetError, match="half a download or another file: expected 360,662,982 bytes, found 3"):
+        find_asset("antelopev2")
+    archive = ASSETS["antelopev2"].archive
+    with patch.dict(ASSETS, {"antelopev2": replace(ASSETS["antelopev2"], archive=replace(archive, size=3))}), pytest.raises(AssetError, match="is not unpacked"):
         find_asset("antelopev2")
     zipped.rename(zipped.with_name("antelopev2.zip.part"))
     with pytest.raises(AssetError, match=r"half a download \(3 of 360,662,982 bytes\)"):
@@ -171,6 +175,18 @@ def test_a_zip_that_is_whole_half_or_unpacked_too_deep_is_named(models, capsys):
     assert find_asset("antelopev2") == path
     assert main(["assets", "verify"]) == 0
     assert f"{path} lies one folder too deep" in capsys.readouterr().out
+
+
+def test_an_error_names_the_searched_folders_and_what_to_do_where_this_runs(models, monkeypatch):
+    monkeypatch.setattr(search, "_advice", "")
+    search.give_advice('queue the node Download Models with "{name}"')
+    with pytest.raises(AssetError, match='Queue the node Download Models with "arcface", or put it in') as nowhere:
+        find_asset("arcface")
+    put(models / "insightface/models/antelopev2/arcface.onnx", OWN_RECOGNISER)
+    with pytest.raises(AssetError, match='delete it and queue the node Download Models with "arcface"') as wrong:
+        find_asset("arcface")
+    for error in (nowhere, wrong):
+        assert str(models) in str(error.value) and str(search.cache_folder()) in str(error.value)
 
 
 def test_list_says_what_is_where_and_what_is_wrong(models, capsys):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -10,15 +12,15 @@ import torch
 
 from ..errors import ModelError
 from ..search import find_asset
-from .families import FULL, new_autoencoder, new_scheduler
+from .families import FULL, new_autoencoder, new_scheduler, new_text_encoder, new_unet
 
 NAME = "arc2face"
 """In the place of a model folder: the downloaded files."""
 
 
 def means_downloads(folder: str | Path) -> bool:
-    """Whether a base of this name is the downloaded files; a folder that is called so goes first."""
-    return Path(folder) == Path(NAME) and not Path(folder).exists()
+    """Whether a base of this name is the downloaded files; a base's folder that is called so goes first."""
+    return Path(folder) == Path(NAME) and not (Path(folder) / "unet").is_dir()
 
 
 def load_arc2face(dtype: torch.dtype | None = None) -> dict[str, Any]:
@@ -30,33 +32,60 @@ def load_arc2face(dtype: torch.dtype | None = None) -> dict[str, Any]:
     Raises:
         AssetError: a file is missing; the sentence says how to get it. ModelError: a file holds other weights.
     """
-    folders, vae = _network_folders(), find_asset("sd_vae")  # all of them before anything is read
-    unet, text_encoder = _read_networks(folders, dtype)
+    files = _files()
+    vae = find_asset("sd_vae")  # all of them before anything is read
+    unet, text_encoder = _read_networks(*files, dtype)
     return {"unet": unet, "vae": load_vae(vae, dtype), "text_encoder": text_encoder, "scheduler": new_scheduler(FULL)}
 
 
 def load_arc2face_networks() -> tuple[Any, Any]:
     """UNet and text encoder alone, fp32. Errors as of load_arc2face."""
-    return _read_networks(_network_folders(), None)
+    return _read_networks(*_files(), None)
 
 
-def _network_folders() -> tuple[Path, Path]:
+def _files() -> tuple[Path, Path]:
     """Of the UNet and of the text encoder."""
-    found = []
-    for part in ("arc2face_unet", "arc2face_encoder"):
-        weights, config = find_asset(part), find_asset(f"{part}_config")
-        if weights.parent != config.parent:
-            raise ModelError(f"Expected {weights.name} and its config.json in one folder, found {weights.parent} and {config.parent}. Put them together.")
-        found.append(weights.parent)
-    return found[0], found[1]
+    return find_asset("arc2face_unet"), find_asset("arc2face_encoder")
 
 
-def _read_networks(folders: tuple[Path, Path], dtype: torch.dtype | None) -> tuple[Any, Any]:
-    import diffusers
-    import transformers
+def _read_networks(unet: Path, encoder: Path, dtype: torch.dtype | None) -> tuple[Any, Any]:
+    """Exactly these two files, in the shapes of FULL: whatever lies beside them plays no part."""
+    with torch.device("meta"):
+        network = new_unet(FULL)
+    with _named(unet, "Arc2Face's UNet"):
+        network.load_state_dict(_weights(unet, dtype), assign=True)
+    text = new_text_encoder(FULL).to(dtype or torch.float32)
+    with _named(encoder, "Arc2Face's text encoder"):
+        _load_text_encoder(text, _weights(encoder, dtype))
+    return network.eval(), text.eval()
 
-    unet = diffusers.UNet2DConditionModel.from_pretrained(folders[0], **of_type(diffusers, dtype))
-    return unet, transformers.CLIPTextModel.from_pretrained(folders[1], **of_type(transformers, dtype))
+
+def _weights(path: Path, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
+    """A .safetensors, or torch's .bin, of which nothing but tensors is read."""
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        weights = load_file(str(path))
+    else:
+        weights = torch.load(path, map_location="cpu", weights_only=True)
+    return {name: tensor.to(dtype or torch.float32) if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+
+
+def _load_text_encoder(encoder: Any, weights: dict[str, torch.Tensor]) -> None:
+    """CLIPTextModel's weights under the names of any version of transformers: with or without a prefix text_model, maybe with position_ids."""
+    prefix = "text_model."
+    with_prefix = all(key.startswith(prefix) for key in encoder.state_dict())
+    plain = {key.removeprefix(prefix): tensor for key, tensor in weights.items() if not key.endswith("position_ids")}
+    encoder.load_state_dict({prefix + key: tensor for key, tensor in plain.items()} if with_prefix else plain)
+
+
+@contextmanager
+def _named(path: Path, what: str) -> Iterator[None]:
+    """What torch and safetensors say of a file that holds something else becomes one sentence."""
+    try:
+        yield
+    except Exception as error:  # pickle, zip, safetensors and torch have one each
+        raise ModelError(f"{path} does not hold {what} ({type(error).__name__}). Run facecrafter assets verify.") from error
 
 
 def of_type(library: Any, dtype: torch.dtype | None) -> dict[str, torch.dtype]:
@@ -79,7 +108,5 @@ def load_vae(path: Path, dtype: torch.dtype | None = None) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         with torch.device("meta"):  # its shape alone
             new_autoencoder(FULL).save_config(folder)
-        try:
+        with _named(path, "SD 1.5's autoencoder"):
             return diffusers.AutoencoderKL.from_single_file(str(path), config=folder, **of_type(diffusers, dtype or torch.float32))
-        except Exception as error:  # diffusers and safetensors have many
-            raise ModelError(f"{path} does not hold SD 1.5's autoencoder ({type(error).__name__}). Run facecrafter assets download sd_vae.") from error

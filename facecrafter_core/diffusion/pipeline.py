@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import inspect
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,13 +22,14 @@ from ..control.branches import Packed, PackedBranches, pack
 from ..errors import ModelError
 from ..faces.emotion import Emotion
 from .arc2face import load_arc2face, means_downloads, of_type
-from .families import DEMO_FOLDER, Family, family_of
+from .families import DEMO_FOLDER, FAMILIES, Family, family_of
 from .guidance import Guidance, GuidedRun, guidance_coefficients, row_has_emotion, row_has_landmarks
 from .identity_tokens import encode_identity_tokens
 from .processors import check_branches, install_branches, project_context
 from .rows import forward_rows, must_be_called_whole
 
-StepCallback = Callable[[int, int, Tensor], None]
+StepCallback = Callable[["FaceCrafterPipeline", int, int, dict[str, Tensor]], dict[str, Tensor] | None]
+OUTPUT_TYPES = ("pil", "np", "pt", "latent")
 
 
 class Conditions(NamedTuple):
@@ -60,16 +63,20 @@ class FaceCrafterPipeline(DiffusionPipeline):
     """A base of the full or the demo family with a FaceCrafter adapter.
 
     `FaceCrafterPipeline.from_pretrained(folder)` reads a diffusers folder (unet, vae, text_encoder, scheduler) and the adapter in it
-    or the one given. Any diffusers scheduler can take the place of DDPM: `pipe.scheduler = X.from_config(pipe.scheduler.config)`.
+    or the one given. diffusers' other schedulers can take the place of DDPM: `pipe.scheduler = X.from_config(pipe.scheduler.config)`.
+
+    Raises:
+        ModelError: parts that do not go together: another autoencoder, text encoder or UNet than the family's, an adapter of another one.
     """
 
     model_cpu_offload_seq = "text_encoder->unet->vae"
 
     def __init__(self, unet: Any, vae: Any, text_encoder: Any, scheduler: Any, adapter: FaceCrafterAdapter | None = None) -> None:
         super().__init__()
+        check_parts(unet, vae, text_encoder)
         self.register_modules(unet=unet, vae=vae, text_encoder=text_encoder, scheduler=scheduler)
         install_branches(unet)
-        self.adapter = adapter
+        self.set_adapter(adapter)
         self._forward_rows = forward_rows
 
     @classmethod
@@ -79,13 +86,22 @@ class FaceCrafterPipeline(DiffusionPipeline):
         A folder text_encoder beside `adapter` was trained with it (joint stage) and takes the place of the base's text encoder.
         The folder "arc2face" stands for the downloaded files of Arc2Face (arc2face.load_arc2face).
 
+        Args:
+            dtype: of all weights, a type of torch's with at least 16 bits.
+            kwargs: for diffusers' own from_pretrained; with "arc2face", parts that take the place of downloaded ones.
+
         Raises:
-            ModelError, AssetError: no such folder, or parts are missing there. AdapterError: see load_adapter.
+            ModelError, AssetError: no such folder, or parts are missing there, or do not go together. AdapterError: see load_adapter.
         """
         folder = Path(folder)
         dtype = kwargs.pop("dtype", kwargs.pop("torch_dtype", None))
+        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point and dtype.itemsize >= 2):
+            raise ModelError(f"Expected dtype torch.float32, float16 or bfloat16, found {dtype}. For fp8 weights, pipe.unet.enable_layerwise_casting().")
         if means_downloads(folder):
-            pipe = cls(**load_arc2face(dtype))
+            parts = load_arc2face(dtype)
+            if unknown := sorted(kwargs.keys() - parts.keys()):
+                raise TypeError(f"Expected parts ({', '.join(parts)}) beside the downloaded files, found {', '.join(unknown)}.")
+            pipe = cls(**{**parts, **kwargs})
             if adapter:
                 pipe.set_adapter(load_adapter(adapter))
                 pipe.use_text_encoder_beside(adapter)
@@ -113,7 +129,7 @@ class FaceCrafterPipeline(DiffusionPipeline):
             save_adapter(self.adapter, Path(folder) / "adapter.safetensors")
 
     def set_adapter(self, adapter: FaceCrafterAdapter | None) -> None:
-        """Puts an adapter in, in the UNet's type and place.
+        """Puts a copy of an adapter in, in the UNet's type and place.
 
         Raises:
             ModelError: the adapter was made for a UNet of other widths.
@@ -125,7 +141,7 @@ class FaceCrafterPipeline(DiffusionPipeline):
                     f"The adapter is for a UNet of the {adapter.config.family} family (widths {sorted(set(adapter.config.layer_widths))}), "
                     f"this UNet has widths {sorted(set(widths))}. Load the adapter with the base that it was trained on."
                 )
-            adapter = adapter.to(self.unet.device, self.unet.dtype)
+            adapter = copy.deepcopy(adapter).to(self.unet.device, self.unet.dtype)
         self.adapter = adapter
 
     def use_text_encoder_beside(self, adapter: str | Path) -> None:
@@ -170,7 +186,7 @@ class FaceCrafterPipeline(DiffusionPipeline):
         seed: int = 0,
         count: int = 1,
         output_type: str = "pil",
-        callback: StepCallback | None = None,
+        callback_on_step_end: StepCallback | None = None,
     ) -> list[Image.Image] | np.ndarray | Tensor:
         """Generates B x count portraits, `count` in a row for each of B conditions.
 
@@ -182,22 +198,40 @@ class FaceCrafterPipeline(DiffusionPipeline):
             guidance: weights of Eq. 6 (None: the paper's).
             steps: sampling steps.
             seed: picture i uses seed + i, whatever the batch is.
-            output_type: "pil", "np" (float32 [N, H, W, 3] in 0..1) or "latent".
-            callback: called with (step, steps, latents) after each step.
+            output_type: "pil", "np" (float32 [N, H, W, 3] in 0..1), "pt" (Tensor [N, 3, H, W] in 0..1) or "latent".
+            callback_on_step_end: called with (pipeline, step, timestep, {"latents": latents}) after each step, as in diffusers; may give
+                other latents back in such a dictionary.
 
         Raises:
-            ModelError: wrong shapes, numbers that are not finite, or conditions that the adapter lacks.
+            ModelError: wrong shapes, numbers that are not finite, conditions that the adapter lacks, or a scheduler of another kind.
         """
-        guidance = guidance or Guidance()
+        try:
+            return self._generate(
+                identity, landmarks, emotion, {"landmark": alpha_landmark, "emotion": alpha_emotion},
+                guidance or Guidance(), steps, seed, count, output_type, callback_on_step_end,
+            )  # fmt: skip
+        finally:
+            self.maybe_free_model_hooks()  # with enable_model_cpu_offload(), nothing stays on the device, after an error either
+
+    def _generate(
+        self, identity: Any, landmarks: Any, emotion: Any, alphas: dict[str, float], guidance: Guidance, steps: int, seed: int, count: int,
+        output_type: str, callback_on_step_end: StepCallback | None,
+    ) -> list[Image.Image] | np.ndarray | Tensor:  # fmt: skip
         if steps < 1 or count < 1:
             raise ModelError(f"Steps and count must be at least 1, found steps={steps} and count={count}.")
+        if output_type not in OUTPUT_TYPES:
+            raise ModelError(f"Expected one of {', '.join(OUTPUT_TYPES)} as output_type, found {output_type!r}.")
+        if not all(map(np.isfinite, alphas.values())):
+            raise ModelError(f"Expected alphas that are finite numbers, found {alphas}.")
+        if not (hasattr(self.scheduler, "init_noise_sigma") and hasattr(self.scheduler, "alphas_cumprod")):
+            raise ModelError(f"Expected a scheduler of diffusers for noise levels as DDPM has them, found {type(self.scheduler).__name__}. Take DDIMScheduler, say.")
         identity, landmarks, emotion = self._conditions(identity, landmarks, emotion, count)
         batch = len(identity)
         if guidance.pictures not in (0, 1, batch):
             raise ModelError(f"Expected guidance weights for 1 or {batch} pictures, found {guidance.pictures}.")
-        if not alpha_landmark:
+        if not alphas["landmark"]:
             landmarks = None
-        if not alpha_emotion:
+        if not alphas["emotion"]:
             emotion = None
         if landmarks is not None or emotion is not None:
             check_branches(self.unet)
@@ -209,7 +243,7 @@ class FaceCrafterPipeline(DiffusionPipeline):
         conditions = Conditions(
             contexts,
             self.project_contexts(contexts) | self.project_conditions(landmarks, emotion, contexts["id"]),
-            {"landmark": alpha_landmark, "emotion": alpha_emotion},
+            alphas,
         )
         generators = [torch.Generator("cpu").manual_seed(seed + i) for i in range(batch)]
         size = self.family.latent_size
@@ -230,9 +264,9 @@ class FaceCrafterPipeline(DiffusionPipeline):
                 with NoWaiting():
                     latents = self.scheduler.step(guided, timestep, latents, **step_kwargs).prev_sample
                 bar.update()
-                if callback:
-                    callback(i, len(tables), latents)
-        self.maybe_free_model_hooks()
+                if callback_on_step_end:
+                    changed = callback_on_step_end(self, i, timestep, {"latents": latents})
+                    latents = (changed or {}).get("latents", latents)
         if output_type == "latent":
             return latents
         return self.decode(latents, output_type)
@@ -283,17 +317,18 @@ class FaceCrafterPipeline(DiffusionPipeline):
         passes.clear()
         while queue:
             one = queue.pop(0)
+            found = None
             try:
                 found = self._predict(latents[one.pictures], timestep, one)
             except torch.cuda.OutOfMemoryError as error:
-                halves = _halves(one)
-                if not halves:
+                if not _halves(one):
                     size = self.family.image_size
                     raise ModelError(
                         f"One picture of {size} x {size} does not fit into the memory of {self._execution_device}. "
                         "Free memory there, or use enable_model_cpu_offload()."
                     ) from error
-                queue = [prepare_pass(conditions, *half) for half in halves] + queue
+            if found is None:  # only here, where the error no longer holds what the failed pass had made
+                queue = [prepare_pass(conditions, *half) for half in _halves(one)] + queue
                 continue
             passes.append(one)
             for row, prediction in zip(one.rows, found.chunk(len(one.rows)), strict=True):
@@ -325,10 +360,13 @@ class FaceCrafterPipeline(DiffusionPipeline):
         return self
 
     @torch.inference_mode()
-    def decode(self, latents: Tensor, output_type: str = "np") -> list[Image.Image] | np.ndarray:
-        """latents [B, 4, h, w] -> pictures: float32 [B, H, W, 3] in 0..1, or PIL."""
+    def decode(self, latents: Tensor, output_type: str = "np") -> list[Image.Image] | np.ndarray | Tensor:
+        """latents [B, 4, h, w] -> pictures: float32 [B, H, W, 3] in 0..1, a Tensor [B, 3, H, W] ("pt"), or PIL."""
         pictures = self._decode((latents / self.vae.config.scaling_factor).to(self.vae.dtype))
-        pictures = (pictures.float() / 2 + 0.5).clamp(0, 1).permute(0, 2, 3, 1).cpu().numpy()
+        pictures = (pictures.float() / 2 + 0.5).clamp(0, 1)
+        if output_type == "pt":
+            return pictures
+        pictures = pictures.permute(0, 2, 3, 1).cpu().numpy()
         if output_type == "np":
             return pictures
         return [Image.fromarray((p * 255).round().astype(np.uint8)) for p in pictures]
@@ -376,6 +414,31 @@ class FaceCrafterPipeline(DiffusionPipeline):
         for name in given.keys() - {"landmarks"}:  # they are drawn on the host
             given[name] = given[name].to(device)
         return given["identity"], given.get("landmarks"), given.get("emotion")
+
+
+def check_parts(unet: Any, vae: Any, text_encoder: Any) -> None:
+    """
+    Raises:
+        ModelError: they are not of one family: Stable Diffusion 1.5's shape, or the demo's.
+    """
+    width = unet.config.cross_attention_dim
+    if not any(family.unet["cross_attention_dim"] == width for family in FAMILIES.values()) or unet.config.in_channels != 4:
+        raise ModelError(
+            f"Expected a UNet of Stable Diffusion 1.5's shape (4 channels in, a context 768 wide) or the demo's, found {unet.config.in_channels} "
+            f"channels and {width}. Take Arc2Face's."
+        )
+    if text_encoder.config.hidden_size != width:
+        raise ModelError(f"The text encoder is {text_encoder.config.hidden_size} wide, the UNet reads {width}. Take those of one base.")
+    family, config = family_of(width), vae.config
+    tiny = isinstance(vae, diffusers.AutoencoderTiny)
+    sides = len(config.encoder_block_out_channels if tiny else config.block_out_channels) - 1
+    # AutoencoderKL's latents are scaled for their own UNets: SDXL's have four channels too, and another scale. The demo's are tiny's.
+    fits = tiny or (family.name == "full" and abs(config.scaling_factor - 0.18215) < 1e-4)
+    if config.latent_channels != 4 or sides != 3 or not fits:
+        raise ModelError(
+            f"The autoencoder ({type(vae).__name__}, {config.latent_channels} channels, 1/{2**sides} of the side, scale {config.scaling_factor}) is not "
+            f"one of the {family.name} family: expected {'the demo' if family.name == 'demo' else 'Stable Diffusion 1.5'}'s."
+        )
 
 
 def prepare_pass(conditions: Conditions, rows: Sequence[str], pictures: slice) -> Pass:
@@ -433,6 +496,4 @@ class NoWaiting(TorchFunctionMode):
 
 
 def _takes_generator(scheduler: Any) -> bool:
-    import inspect
-
     return "generator" in inspect.signature(scheduler.step).parameters

@@ -90,7 +90,10 @@ class ArcFaceEncoder:
 
 
 def session(path: Path, device: str) -> Any:
-    """An ONNX Runtime session on the GPU where that is asked for and can be had, else on the CPU; which one is said in the log.
+    """An ONNX Runtime session on the GPU where that is asked for and can be had, else on the CPU, which is then said in the log.
+
+    Args:
+        device: of torch's: "cpu", "cuda", or one of several, "cuda:1".
 
     Raises:
         AssetError: ONNX Runtime is not installed, or cannot read the file.
@@ -99,12 +102,14 @@ def session(path: Path, device: str) -> Any:
         import onnxruntime
     except ImportError as error:
         raise AssetError("Reading an identity at full size needs ONNX Runtime. Run `pip install onnxruntime` (or onnxruntime-gpu).") from error
-    there = onnxruntime.get_available_providers()
-    wanted = ["CUDAExecutionProvider"] if device.startswith("cuda") else []
-    if wanted and wanted[0] not in there:
-        _log.warning("ONNX Runtime has no CUDA here (it has %s): %s runs on the CPU. Install onnxruntime-gpu to use the GPU.", ", ".join(there), path.name)
-        wanted = []
+    there, cuda = onnxruntime.get_available_providers(), "CUDAExecutionProvider"
+    asked = device.startswith("cuda")
+    wanted = [(cuda, {"device_id": torch.device(device).index or 0})] if asked and cuda in there else []
     try:
-        return onnxruntime.InferenceSession(str(path), providers=[*wanted, "CPUExecutionProvider"])
+        found = onnxruntime.InferenceSession(str(path), providers=[*wanted, "CPUExecutionProvider"])
     except Exception as error:  # onnxruntime's own errors share no other base
         raise AssetError(f"{path} cannot be read by ONNX Runtime ({str(error).splitlines()[0]}). Run `facecrafter assets verify`.") from error
+    if asked and cuda not in found.get_providers():
+        why = "CUDA's or cuDNN's libraries are missing" if wanted else f"it has {', '.join(there)}; install onnxruntime-gpu"
+        _log.warning("ONNX Runtime cannot use the GPU here (%s): %s runs on the CPU.", why, path.name)
+    return found

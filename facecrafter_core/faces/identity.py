@@ -84,8 +84,8 @@ class DemoIdentityEncoder:
         return nn.functional.normalize(self.network(crops), dim=1)
 
 
-def load_identity_encoder(family: str, folder: str | Path, device: str = "cpu") -> IdentityEncoder:
-    """The encoder that a family's base was trained with: the demo's from the base's folder, ArcFace's from there or where assets are found.
+def load_identity_encoder(family: str, folder: str | Path | None, device: str = "cpu") -> IdentityEncoder:
+    """The encoder that a family's base was trained with: the demo's from the base's folder, ArcFace's from there (if it is a folder) or where assets are found.
 
     Raises:
         ModelError, AssetError: its weights are not there, or are others.
@@ -95,7 +95,8 @@ def load_identity_encoder(family: str, folder: str | Path, device: str = "cpu") 
     from ..search import add_search_folder
     from .arcface import ArcFaceEncoder
 
-    add_search_folder(folder)
+    if folder and Path(folder).is_dir():
+        add_search_folder(folder)
     return ArcFaceEncoder.load(device)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections import OrderedDict
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +14,17 @@ import comfy.model_patcher
 import comfy.ops
 import folder_paths
 
+from ...facecrafter_core.assets import ASSETS
 from ...facecrafter_core.control.adapter import load_adapter
 from ...facecrafter_core.control.config import ControlConfig
 from ...facecrafter_core.diffusion.families import DEMO_FOLDER, FAMILIES, Family
 from ...facecrafter_core.errors import AdapterError, ModelError
-from ...facecrafter_core.search import add_search_folder
+from ...facecrafter_core.search import add_search_folder, give_advice
 
 FOLDER = "facecrafter"
 DEMO_CHOICE = "demo (comes with FaceCrafter)"
 KEPT_IN_MEMORY = 2
+PACK = Path(__file__).resolve().parents[2]
 
 
 @dataclass(frozen=True)
@@ -42,18 +45,21 @@ class FaceCrafter:
 
 
 def register_folder() -> None:
-    """Makes models/facecrafter a folder of ComfyUI's, so that extra_model_paths.yaml and the model browser know it; assets lie there too."""
+    """Makes models/facecrafter a folder of ComfyUI's, so that extra_model_paths.yaml and the model browser know it.
+
+    Assets are looked for there, in ComfyUI's other folders of their kinds, those of extra_model_paths.yaml among them, and in all of models.
+    """
     path = os.path.join(folder_paths.models_dir, FOLDER)
     folder_paths.add_model_folder_path(FOLDER, path)
     known, extensions = folder_paths.folder_names_and_paths[FOLDER]
     folder_paths.folder_names_and_paths[FOLDER] = (known, extensions | {".safetensors"})
-    for folder in known:
-        add_search_folder(folder)
-
-
-def insightface_folder() -> Path:
-    """Where ComfyUI's users keep InsightFace's models."""
-    return Path(folder_paths.models_dir) / "insightface" / "models"
+    kinds = dict.fromkeys([FOLDER, *(asset.folder.split("/")[0] for asset in ASSETS.values())])
+    for kind in (k for k in kinds if k in folder_paths.folder_names_and_paths):
+        for folder in folder_paths.get_folder_paths(kind):
+            add_search_folder(folder)
+    add_search_folder(folder_paths.models_dir)
+    command = f'"{sys.executable}" -m facecrafter_core assets download {{name}} --into "{folder_paths.models_dir}"'
+    give_advice(f'queue the node Download Models with "{{name}}", or run `{command}` in {PACK}')
 
 
 def torch_device() -> str:
@@ -119,8 +125,8 @@ def managed_adapter(path: Path) -> comfy.model_patcher.ModelPatcher:
     return _loaded[key]
 
 
-def cross_attention_widths(model: comfy.model_patcher.ModelPatcher) -> tuple[int, ...]:
-    """Inner width of each cross-attention layer of a MODEL with SD 1.5's block layout, in the order the network runs them."""
+def cross_attention_layers(model: comfy.model_patcher.ModelPatcher) -> list[Any]:
+    """The cross-attention layers of a MODEL with SD 1.5's block layout, in the order the network runs them."""
     unet = getattr(model.model, "diffusion_model", None)
     blocks = [
         *getattr(unet, "input_blocks", []),
@@ -128,22 +134,41 @@ def cross_attention_widths(model: comfy.model_patcher.ModelPatcher) -> tuple[int
         *getattr(unet, "output_blocks", []),
     ]
     layers = (m for block in blocks for name, m in block.named_modules() if name.endswith("attn2"))
-    return tuple(layer.to_q.weight.shape[0] for layer in layers if hasattr(layer, "to_q"))
+    return [layer for layer in layers if hasattr(layer, "to_q")]
 
 
 def check_model(model: comfy.model_patcher.ModelPatcher, config: ControlConfig) -> None:
     """
     Raises:
-        ModelError: the MODEL's cross-attention layers are not those that the adapter was made for.
+        ModelError: the MODEL is not of the shape that the adapter was made for: its cross-attention layers, their context (SD 2's is wider),
+            or its input (an inpainting model's has more channels).
     """
-    found = cross_attention_widths(model)
+    what_to_do = "Use the MODEL that Load FaceCrafter gives." if config.family == "demo" else "Connect an SD 1.5 shaped base (Arc2Face)."
+    layers = cross_attention_layers(model)
+    found = tuple(layer.to_q.weight.shape[0] for layer in layers)
     if found != config.layer_widths:
         raise ModelError(
             f"This adapter is for the {config.family} family: expected a MODEL with {len(config.layer_widths)} cross-attention layers of the "
-            f"widths {sorted(set(config.layer_widths))}, found {len(found)} of {sorted(set(found)) or 'none'}. "
-            + (
-                "Use the MODEL that Load FaceCrafter gives."
-                if config.family == "demo"
-                else "Connect an SD 1.5 shaped base (Arc2Face)."
-            )
+            f"widths {sorted(set(config.layer_widths))}, found {len(found)} of {sorted(set(found)) or 'none'}. {what_to_do}"
+        )
+    context, channels = layers[0].to_k.weight.shape[1], model.model.model_config.unet_config["in_channels"]
+    width = FAMILIES[config.family].unet["cross_attention_dim"]
+    if (context, channels) != (width, 4):
+        raise ModelError(
+            f"This adapter is for the {config.family} family: expected a MODEL that reads a context {width} wide and latents of 4 channels, found "
+            f"{context} and {channels}. {what_to_do}"
+        )
+
+
+def check_vae(vae: Any, config: ControlConfig) -> None:
+    """
+    Raises:
+        ModelError: the VAE's latents are not those of the base: four channels at an eighth of the side.
+    """
+    found = (getattr(vae, "latent_channels", 4), getattr(vae, "latent_dim", 2), vae.spacial_compression_decode())
+    if found != (4, 2, 8):
+        raise ModelError(
+            f"This adapter is for the {config.family} family: expected a VAE with latents of 4 channels at 1/8 of the side, found "
+            f"{found[0]} channels{' in 3-D' if found[1] == 3 else ''} at 1/{found[2]}. "
+            + ("Leave VAE open for the demo's." if config.family == "demo" else "Connect Stable Diffusion 1.5's.")
         )

@@ -131,8 +131,9 @@ class Run:
             ):
                 controls = conds[first]
                 tokens = getattr(controls, f"{branch}_tokens")
+                start, whole = controls.part or (0, batch)
                 projected = [
-                    tuple(comfy.utils.repeat_to_batch_size(x, batch) for x in pair)
+                    tuple(comfy.utils.repeat_to_batch_size(x, whole)[start : start + batch] for x in pair)
                     for pair in self.project(controls.adapter, branch, tokens, like)
                 ]
                 rows = slice(first * batch, last * batch)

@@ -8,6 +8,7 @@ from typing import Any
 import comfy.conds
 import comfy.model_management
 import comfy.model_patcher
+import comfy.utils
 import torch
 from torch import Tensor
 
@@ -30,6 +31,7 @@ class Controls:
         landmark_tokens, emotion_tokens: [N, T, W] or None; picture i of a batch takes entry i modulo N.
         alpha_landmark, alpha_emotion: Eq. 1; 0 cuts the branch off.
         row: the guidance row that the entry stands for; None: all that it carries.
+        part: (first, all): the forward pass begins with picture `first` of a batch of `all`; None: it has the whole batch.
     """
 
     adapter: comfy.model_patcher.ModelPatcher
@@ -38,6 +40,7 @@ class Controls:
     alpha_landmark: float = 1.0
     alpha_emotion: float = 1.0
     row: str | None = None
+    part: tuple[int, int] | None = None
 
     @property
     def key(self) -> tuple[Any, ...]:
@@ -49,6 +52,7 @@ class Controls:
             self.alpha_landmark,
             self.alpha_emotion,
             self.row,
+            self.part,
         )
 
     @property
@@ -66,6 +70,11 @@ class Controls:
             and self.alpha_emotion != 0
             and (self.row is None or row_has_emotion(self.row))
         )
+
+    def from_picture(self, first: int, count: int) -> Controls:
+        """For a part, from picture `first` on, of the `count` pictures that these are for."""
+        before, whole = self.part or (0, count)
+        return replace(self, part=(before + first, whole))
 
     @property
     def dtype(self) -> None:
@@ -111,6 +120,26 @@ def as_row(entries: list[dict[str, Any]], row: str) -> list[dict[str, Any]]:
         controls = controls_of(entry)
         carried = ControlsCond(replace(controls, row=row) if controls is not None else None)
         out.append({**entry, "model_conds": {**entry.get("model_conds", {}), KEY: carried}})
+    return out
+
+
+def of_pictures(entries: list[dict[str, Any]], first: int, last: int, count: int) -> list[dict[str, Any]] | None:
+    """The entries of a cond for pictures first to last - 1 of a batch of `count`. None: something in them cannot be divided, such as a ControlNet."""
+    out = []
+    for entry in entries:
+        if entry.get("control") is not None or entry.get("gligen") is not None:
+            return None
+        conds = {}
+        for name, cond in entry.get("model_conds", {}).items():
+            if isinstance(cond, ControlsCond):
+                conds[name] = ControlsCond(cond.cond and cond.cond.from_picture(first, count))
+            elif isinstance(getattr(cond, "cond", None), Tensor):
+                conds[name] = type(cond)(comfy.utils.repeat_to_batch_size(cond.cond, count)[first:last])
+            else:
+                conds[name] = cond
+        mask = entry.get("mask")
+        masked = {} if mask is None or len(mask) == 1 else {"mask": comfy.utils.repeat_to_batch_size(mask, count)[first:last]}
+        out.append({**entry, **masked, "model_conds": conds})
     return out
 
 

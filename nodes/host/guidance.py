@@ -24,7 +24,7 @@ from ...facecrafter_core.diffusion.guidance import (
 )
 from ...facecrafter_core.errors import ModelError
 from .attention import install
-from .contexts import as_row, controls_of
+from .contexts import as_row, controls_of, of_pictures
 
 CALC_COND = "sampler_calc_cond_batch_function"
 RUNS = "facecrafter_guided_runs"
@@ -69,15 +69,19 @@ def predict_rows(
 
 
 def _calc_conds(model: Any, conds: list[Any], x: Tensor, sigma: Tensor, options: dict[str, Any]) -> list[Tensor]:
-    """ComfyUI's calc_cond_batch, which makes batches that should fit; those that do not are evaluated in halves."""
+    """ComfyUI's calc_cond_batch, which makes batches that should fit; those that do not are evaluated in halves: of the rows, then of the pictures."""
     try:
         return comfy.samplers.calc_cond_batch(model, conds, x, sigma, options)
     except torch.cuda.OutOfMemoryError:
-        if len(conds) == 1:
+        count, middle = len(x), len(x) // 2
+        halves = [(a, b, of_pictures(conds[0] or [], a, b, count)) for a, b in ((0, middle), (middle, count))]
+        if len(conds) == 1 and (count == 1 or None in [half for *_, half in halves]):
             raise  # ComfyUI says what to do
     comfy.model_management.soft_empty_cache()
-    middle = len(conds) // 2
-    return [p for half in (conds[:middle], conds[middle:]) for p in _calc_conds(model, half, x, sigma, options)]
+    if len(conds) > 1:
+        middle = len(conds) // 2
+        return [p for half in (conds[:middle], conds[middle:]) for p in _calc_conds(model, half, x, sigma, options)]
+    return [torch.cat([_calc_conds(model, [half], x[a:b], sigma[a:b], options)[0] for a, b, half in halves])]
 
 
 def as_cfg(predictions: Mapping[str, Tensor], coefficients: Mapping[str, Weight]) -> tuple[Tensor, Tensor, float]:

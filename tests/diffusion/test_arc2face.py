@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
-from diffusers import UNet2DConditionModel
+from diffusers import DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import save_file
 from transformers import CLIPTextModel
 
@@ -45,19 +47,23 @@ def vae() -> torch.nn.Module:
 def folder(vae: torch.nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("downloads")
     UNet2DConditionModel.from_pretrained(DEMO_FOLDER / "unet").save_pretrained(out / "arc2face")
-    CLIPTextModel.from_pretrained(DEMO_FOLDER / "text_encoder").save_pretrained(out / "encoder")
+    encoder = CLIPTextModel.from_pretrained(DEMO_FOLDER / "text_encoder").state_dict()
+    published = {f"text_model.{k.removeprefix('text_model.')}": v for k, v in encoder.items()} | {"text_model.embeddings.position_ids": torch.arange(77)[None]}
+    (out / "encoder").mkdir()
+    torch.save(published, out / "encoder/pytorch_model.bin")
     weights = {stable_diffusion_name(k): v for k, v in vae.state_dict().items()}
     save_file({k: v[:, :, None, None].contiguous() if "attn_1" in k and v.ndim == 2 else v for k, v in weights.items()}, str(out / "vae.safetensors"))
     return out
 
 
+PLACES = {"arc2face_unet": "arc2face/diffusion_pytorch_model.safetensors", "arc2face_encoder": "encoder/pytorch_model.bin", "sd_vae": "vae.safetensors"}
+
+
 @pytest.fixture
 def downloaded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    places = {
-        "arc2face_unet": "arc2face/diffusion_pytorch_model.safetensors", "arc2face_unet_config": "arc2face/config.json",
-        "arc2face_encoder": "encoder/model.safetensors", "arc2face_encoder_config": "encoder/config.json", "sd_vae": "vae.safetensors",
-    }  # fmt: skip
-    monkeypatch.setattr(arc2face, "find_asset", lambda name: folder / places[name])
+    monkeypatch.setattr(arc2face, "find_asset", lambda name: folder / PLACES[name])
+    monkeypatch.setattr(arc2face, "FULL", replace(FULL, unet=DEMO.unet, text_encoder=DEMO.text_encoder))
+    monkeypatch.setattr(arc2face, "load_vae", lambda path, dtype: new_autoencoder(DEMO).to(dtype or torch.float32))  # which goes with them
     return folder
 
 
@@ -96,8 +102,35 @@ def test_what_is_missing_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         arc2face.load_vae(tmp_path / "broken.safetensors")
 
 
-def test_a_config_elsewhere_is_refused(downloaded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+def test_the_files_that_were_found_are_read_and_nothing_beside_them(downloaded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    renamed = tmp_path / "my_arc2face.safetensors"
+    shutil.copy(downloaded / PLACES["arc2face_unet"], renamed)
+    (tmp_path / "diffusion_pytorch_model.safetensors").write_bytes(b"another model")
     find = arc2face.find_asset
-    monkeypatch.setattr(arc2face, "find_asset", lambda name: tmp_path / "config.json" if name == "arc2face_unet_config" else find(name))
-    with pytest.raises(ModelError, match="in one folder"):
+    monkeypatch.setattr(arc2face, "find_asset", lambda name: renamed if name == "arc2face_unet" else find(name))
+    unet, encoder = arc2face.load_arc2face_networks()
+    assert torch.equal(unet.conv_in.weight, UNet2DConditionModel.from_pretrained(DEMO_FOLDER / "unet").conv_in.weight)
+    tokens = torch.tensor([[0, 2, 3, 1]])
+    with torch.inference_mode():
+        assert torch.equal(encoder(tokens)[0], CLIPTextModel.from_pretrained(DEMO_FOLDER / "text_encoder").float()(tokens)[0])
+
+
+@pytest.mark.parametrize(("asset", "what"), [("arc2face_unet", "Arc2Face's UNet"), ("arc2face_encoder", "Arc2Face's text encoder")])
+def test_a_file_with_other_weights_is_named(downloaded: Path, monkeypatch: pytest.MonkeyPatch, asset: str, what: str):
+    find = arc2face.find_asset
+    monkeypatch.setattr(arc2face, "find_asset", lambda name: downloaded / "vae.safetensors" if name == asset else find(name))
+    with pytest.raises(ModelError, match=f"vae.safetensors does not hold {what}"):
         FaceCrafterPipeline.from_pretrained("arc2face")
+
+
+def test_parts_of_ones_own_take_the_place_of_downloaded_ones_and_nothing_else_is_taken(downloaded: Path):
+    scheduler = DDIMScheduler(**FULL.scheduler)
+    assert FaceCrafterPipeline.from_pretrained("arc2face", scheduler=scheduler).scheduler is scheduler
+    with pytest.raises(TypeError, match="variant"):
+        FaceCrafterPipeline.from_pretrained("arc2face", variant="fp16")
+
+
+def test_a_folder_of_this_name_that_is_no_base_does_not_hide_the_downloads(downloaded: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    (tmp_path / "arc2face").mkdir()
+    monkeypatch.chdir(tmp_path)
+    assert FaceCrafterPipeline.from_pretrained("arc2face").adapter is None

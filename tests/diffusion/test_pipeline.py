@@ -7,7 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UNet2DConditionModel,
+    UniPCMultistepScheduler,
+)
 from diffusers.pipelines import pipeline_utils
 from transformers import CLIPTextConfig, CLIPTextModel
 
@@ -213,6 +220,69 @@ def test_pictures_have_the_familys_size(pipe, identity):
     assert picture.size == (256, 256)
 
 
+def test_each_output_type_is_the_same_picture_and_another_is_refused(pipe, identity):
+    array, tensor = pipe(identity, steps=1, output_type="np"), pipe(identity, steps=1, output_type="pt")
+    np.testing.assert_array_equal(tensor.permute(0, 2, 3, 1).numpy(), array)
+    with pytest.raises(ModelError, match="one of pil, np, pt, latent as output_type, found 'pint'"):
+        pipe(identity, output_type="pint")
+
+
+def test_a_callback_sees_each_step_and_may_change_the_latents(pipe, identity):
+    seen = []
+
+    def callback(its, step, timestep, given):
+        seen.append((its is pipe, step, int(timestep), given["latents"].shape))
+        return {"latents": given["latents"] * 0} if step == 1 else None
+
+    out = latents(pipe, identity, callback_on_step_end=callback)
+    assert seen == [(True, 0, 999, (1, 4, 32, 32)), (True, 1, 499, (1, 4, 32, 32))] and not out.any()
+
+
+def test_nothing_stays_on_the_device_after_decoding_or_an_error(pipe, identity, monkeypatch):
+    """As enable_model_cpu_offload() wants it."""
+    order, decode = [], pipe.decode
+    monkeypatch.setattr(pipe, "maybe_free_model_hooks", lambda: order.append("free"))
+    monkeypatch.setattr(pipe, "decode", lambda *args: (order.append("decode"), decode(*args))[1])
+    pipe(identity, steps=1)
+    with pytest.raises(ZeroDivisionError):
+        pipe(identity, steps=1, callback_on_step_end=lambda *_: 1 / 0)
+    assert order == ["decode", "free", "free"]
+
+
+def test_two_pipelines_do_not_share_what_the_types_of_one_would_change(pipe):
+    adapter = copy.deepcopy(pipe.adapter)
+    coarse = FaceCrafterPipeline(copy.deepcopy(pipe.unet).to(torch.bfloat16), pipe.vae, pipe.text_encoder, pipe.scheduler, adapter)
+    assert {p.dtype for p in coarse.adapter.parameters()} == {torch.bfloat16} and {p.dtype for p in adapter.parameters()} == {torch.float32}
+
+
+def test_parts_of_another_family_are_refused(pipe):
+    parts = {n: getattr(pipe, n) for n in ("unet", "vae", "text_encoder", "scheduler")}
+    small = {"block_out_channels": (32, 32, 32, 32), "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    inpainting = UNet2DConditionModel(**{**DEMO.unet, "in_channels": 9})
+    other_text = CLIPTextModel(CLIPTextConfig(hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2))
+    for change, sentence in (
+        ({"vae": AutoencoderKL(**small, latent_channels=16)}, "AutoencoderKL, 16 channels, 1/8 of the side"),
+        ({"vae": AutoencoderKL(**small)}, "expected the demo's"),
+        ({"unet": inpainting}, "found 9 channels"),
+        ({"text_encoder": other_text}, "64 wide, the UNet reads 128"),
+    ):
+        with pytest.raises(ModelError, match=sentence):
+            FaceCrafterPipeline(**{**parts, **change})
+
+
+def test_a_scheduler_of_flows_is_refused(pipe, identity):
+    other = copy.copy(pipe)
+    other.scheduler = FlowMatchEulerDiscreteScheduler()
+    with pytest.raises(ModelError, match="found FlowMatchEulerDiscreteScheduler"):
+        latents(other, identity)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int8, "bf16"])
+def test_a_type_that_weights_cannot_be_loaded_in_is_refused(dtype):
+    with pytest.raises(ModelError, match="Expected dtype torch.float32"):
+        FaceCrafterPipeline.from_pretrained(dtype=dtype)
+
+
 @pytest.mark.parametrize("variant", [None, "fp16"])
 def test_save_and_load_with_the_adapter(pipe, identity, landmarks, tmp_path, variant):
     pipe.save_pretrained(tmp_path, variant=variant)
@@ -251,6 +321,7 @@ def test_attention_that_would_leave_the_control_out_is_refused(pipe, identity, l
         ({"emotion": torch.zeros(8)}, r"Expected emotion vectors of shape \[10\]"),
         ({"steps": 0}, "at least 1"),
         ({"count": 0}, "at least 1"),
+        ({"emotion": HAPPY, "alpha_emotion": torch.nan}, "Expected alphas that are finite"),
         ({"identity": torch.zeros(3, 128), "landmarks": torch.zeros(2, 478, 3)}, "Expected 1 or 3 entries of landmarks, found 2"),
     ],
 )

@@ -131,3 +131,22 @@ def test_a_gpu_that_onnx_runtime_lacks_is_said(tmp_path: Path, caplog: pytest.Lo
         pytest.skip("SKIPPED: this ONNX Runtime has CUDA")
     assert session(recogniser(tmp_path / "a.onnx"), "cuda:0").get_providers() == ["CPUExecutionProvider"]
     assert "runs on the CPU" in caplog.text
+
+
+def test_a_gpu_whose_libraries_are_missing_is_said_and_the_card_that_was_asked_for_is_used(tmp_path, monkeypatch, caplog):
+    import onnxruntime
+
+    asked = []
+
+    class Session:
+        def __init__(self, path, providers):
+            asked.append(providers)
+
+        def get_providers(self):
+            return ["CPUExecutionProvider"]  # what ONNX Runtime falls back to where it cannot load cuDNN
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider", "CPUExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+    session(tmp_path / "arcface.onnx", "cuda:1")
+    assert asked == [[("CUDAExecutionProvider", {"device_id": 1}), "CPUExecutionProvider"]]
+    assert "cuDNN's libraries are missing): arcface.onnx runs on the CPU" in caplog.text

@@ -6,12 +6,15 @@ import threading
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from unittest.mock import patch
 
 import comfy.model_management
+import folder_paths
 from facecrafter.facecrafter_core import search
 from facecrafter.facecrafter_core.assets import ASSETS
 from facecrafter.facecrafter_core.errors import AssetError
 from facecrafter.nodes import downloads
+from facecrafter.nodes.host import adapter
 
 CONTENT = hashlib.sha256(b"facecrafter").digest() * 100_000
 
@@ -68,8 +71,34 @@ def check_a_file_is_downloaded_checked_and_then_here():
     with World() as place:
         report = downloads.FaceCrafterDownloadModels.execute("hsemotion", True, "").result[0]
         [path] = place.rglob("file.bin")
-        assert path.read_bytes() == CONTENT and f"downloaded to {path}" in report
+        assert path.read_bytes() == CONTENT and f"now at {path}" in report
         assert "here" in downloads.FaceCrafterDownloadModels.execute("hsemotion", False, "").result[0]
+
+
+def check_files_in_comfyuis_folders_and_those_of_extra_model_paths_are_found():
+    before, given = {k: (list(v[0]), v[1]) for k, v in folder_paths.folder_names_and_paths.items()}, search._advice
+    with World() as place, patch.object(search, "_search_folders", []), patch.object(folder_paths, "models_dir", str(place / "models")):
+        try:
+            for kind in ("vae", "insightface"):
+                folder_paths.add_model_folder_path(kind, str(place / "extra" / kind))
+            adapter.register_folder()
+            for folder in ("models/unusual", "extra/vae", "extra/insightface/models"):
+                path = place / folder / "renamed.bin"
+                path.parent.mkdir(parents=True)
+                path.write_bytes(CONTENT)
+                assert search.find_asset("hsemotion") == path
+                path.unlink()
+            try:
+                search.find_asset("hsemotion")
+            except AssetError as error:
+                words = ("node Download Models", "-m facecrafter_core assets download hsemotion --into", str(place / "extra/vae"), str(place / "models"))
+                assert all(word in str(error) for word in words), error
+            else:
+                raise AssertionError("found what is not there")
+        finally:
+            folder_paths.folder_names_and_paths.clear()
+            folder_paths.folder_names_and_paths.update(before)
+            search.give_advice(given)
 
 
 def check_an_interrupt_stops_it_and_the_next_run_goes_on():

@@ -1,5 +1,6 @@
 """What a user can get wrong ends in one clear sentence, and the next run works."""
 
+import copy
 import json
 import struct
 import tempfile
@@ -156,6 +157,27 @@ def check_an_identity_of_another_encoder():
 def check_a_model_of_other_widths():
     full = new_adapter("full").config
     refuses(ModelError, ["full", "1280", "128", "SD 1.5"], adapter.check_model, demo().model, full)
+
+
+def check_a_model_with_another_context_or_input():
+    config = demo().adapter.model.config
+    for change in (lambda unet: setattr(unet.model_config, "unet_config", {**unet.model_config.unet_config, "in_channels": 9}), _widen):
+        other = copy.deepcopy(demo().model.model)
+        change(other)
+        refuses(ModelError, ["a context 128 wide and latents of 4 channels"], adapter.check_model, SimpleNamespace(model=other), config)
+
+
+def _widen(unet):
+    layer = unet.diffusion_model.input_blocks[1][1].transformer_blocks[0].attn2
+    layer.to_k = torch.nn.Linear(1024, 64, bias=False)
+
+
+def check_an_autoencoder_of_another_base():
+    config = demo().adapter.model.config
+    for change, words in ((("latent_channels", 16), "16 channels"), (("latent_dim", 3), "3-D")):
+        vae = copy.copy(demo().vae)
+        setattr(vae, *change)
+        refuses(ModelError, [words, "expected a VAE with latents of 4 channels"], adapter.check_vae, vae, config)
 
 
 def check_a_model_that_is_no_unet():

@@ -191,6 +191,20 @@ def check_running_out_of_memory_splits_the_rows_and_changes_nothing():
     base = crafted(demo().model, *conditioning(), latent())
     assert torch.allclose(crafted(model, *conditioning(), latent()), base, atol=1e-4)
     assert passes == [1] * 4 * 2, "four rows in each of two steps"
+    passes.clear()
+    base = crafted(demo().model, *conditioning(2), latent(3))  # two conditions for three pictures: 0, 1, 0
+    assert torch.allclose(crafted(model, *conditioning(2), latent(3)), base, atol=1e-4)
+    assert passes == [1] * 4 * 2 * 3
+
+
+def check_tiled_decoding():
+    from nodes import VAEDecodeTiled
+
+    latents = crafted(demo().model, *portrait_conditioning(), latent(size=32))
+    whole = demo().vae.decode(latents)
+    [tiled] = VAEDecodeTiled().decode(demo().vae, {"samples": latents}, tile_size=128, overlap=32)
+    assert tiled.shape == whole.shape == (1, 256, 256, 3)
+    assert (tiled - whole).abs().mean() < 0.03
 
 
 def check_attention_guidance_of_another_node_acts():
