@@ -23,12 +23,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import CLIPTextModel
 
 from facecrafter_core.control.adapter import read_adapter_metadata
 from facecrafter_core.diffusion.families import DEMO
 from facecrafter_core.diffusion.guidance import Guidance
 from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
+from facecrafter_core.diffusion.text_encoder import load_text_encoder
 from facecrafter_core.faces.emotion import VALENCE_AROUSAL, Emotion
 from facecrafter_core.faces.identity import DemoIdentityEncoder, load_face_network
 from facecrafter_core.faces.landmarker import FaceLandmarker
@@ -135,7 +135,7 @@ def main() -> None:
         has = {m: any(f"{m}.norm.weight" in read_adapter_metadata(f)["shapes"] for f in args.adapter) for m in ("landmark", "emotion")}
         pipe.set_adapter(new_or_loaded_adapter(DEMO, tuple(args.adapter), **has).eval())
     if args.text_encoder:
-        pipe.text_encoder = CLIPTextModel.from_pretrained(args.text_encoder)
+        pipe.text_encoder = load_text_encoder(args.text_encoder)
     pipe = pipe.to(device, torch.float32)
     pipe.set_progress_bar_config(disable=True)
     guidance = Guidance(*args.weights)

@@ -15,6 +15,7 @@ from safetensors.torch import load_file
 
 from facecrafter_core.control.adapter import load_adapter, new_adapter, save_adapter
 from facecrafter_core.diffusion.families import DEMO, new_autoencoder, new_scheduler, new_text_encoder, new_unet
+from facecrafter_core.diffusion.text_encoder import load_text_encoder, save_text_encoder
 from facecrafter_core.faces.emotion_estimators import emotion_network
 from facecrafter_core.faces.identity import FaceNetwork, load_face_network
 from training.loop import store
@@ -55,7 +56,7 @@ def save_parts(unet: object, vae: object, text_encoder: object, out: Path) -> No
     vae.half().save_pretrained(out / "vae")
     for part in ("unet", "vae"):
         _drop_settings(out / part / "config.json", "_name_or_path", "block_out_channels" if part == "vae" else "")
-    text_encoder.half().save_pretrained(out / "text_encoder")
+    save_text_encoder(text_encoder.half(), out / "text_encoder")
     new_scheduler(DEMO).save_pretrained(out / "scheduler")
 
 
@@ -67,10 +68,9 @@ def _drop_settings(path: Path, *names: str) -> None:
 
 def export(models: Path, out: Path) -> None:
     from diffusers import AutoencoderTiny, UNet2DConditionModel
-    from transformers import CLIPTextModel
 
     unet = UNet2DConditionModel.from_pretrained(models / "unet")
-    save_parts(unet, AutoencoderTiny.from_pretrained(models / "vae"), CLIPTextModel.from_pretrained(models / "text_encoder"), out)
+    save_parts(unet, AutoencoderTiny.from_pretrained(models / "vae"), load_text_encoder(models / "text_encoder"), out)
     for name, (outputs, _) in NETWORKS.items():
         store(load_face_network(models / f"{name}.safetensors", outputs), out / f"{name}.safetensors")
     network = emotion_network()

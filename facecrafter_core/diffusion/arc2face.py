@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from ..errors import ModelError
 from ..search import find_asset
 from .families import FULL, new_autoencoder, new_scheduler, new_text_encoder, new_unet
+from .text_encoder import fill, named, read_weights
 
 NAME = "arc2face"
 """In the place of a model folder: the downloaded files."""
@@ -50,50 +48,23 @@ def _files() -> tuple[Path, Path]:
 
 def _read_networks(unet: Path, encoder: Path, dtype: torch.dtype | None) -> tuple[Any, Any]:
     """Exactly these two files, in the shapes of FULL: whatever lies beside them plays no part."""
+    dtype = dtype or torch.float32
     with torch.device("meta"):
         network = new_unet(FULL)
-    with _named(unet, "Arc2Face's UNet"):
-        network.load_state_dict(_weights(unet, dtype), assign=True)
-    text = new_text_encoder(FULL).to(dtype or torch.float32)
-    with _named(encoder, "Arc2Face's text encoder"):
-        _load_text_encoder(text, _weights(encoder, dtype))
+    with named(unet, "Arc2Face's UNet"):
+        network.load_state_dict(read_weights(unet, dtype), assign=True)
+    text = new_text_encoder(FULL)
+    with named(encoder, "Arc2Face's text encoder"):
+        fill(text, read_weights(encoder, dtype))
     return network.eval(), text.eval()
 
 
-def _weights(path: Path, dtype: torch.dtype | None) -> dict[str, torch.Tensor]:
-    """A .safetensors, or torch's .bin, of which nothing but tensors is read."""
-    if path.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        weights = load_file(str(path))
-    else:
-        weights = torch.load(path, map_location="cpu", weights_only=True)
-    return {name: tensor.to(dtype or torch.float32) if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
-
-
-def _load_text_encoder(encoder: Any, weights: dict[str, torch.Tensor]) -> None:
-    """CLIPTextModel's weights under the names of any version of transformers: with or without a prefix text_model, maybe with position_ids."""
-    prefix = "text_model."
-    with_prefix = all(key.startswith(prefix) for key in encoder.state_dict())
-    plain = {key.removeprefix(prefix): tensor for key, tensor in weights.items() if not key.endswith("position_ids")}
-    encoder.load_state_dict({prefix + key: tensor for key, tensor in plain.items()} if with_prefix else plain)
-
-
-@contextmanager
-def _named(path: Path, what: str) -> Iterator[None]:
-    """What torch and safetensors say of a file that holds something else becomes one sentence."""
-    try:
-        yield
-    except Exception as error:  # pickle, zip, safetensors and torch have one each
-        raise ModelError(f"{path} does not hold {what} ({type(error).__name__}). Run facecrafter assets verify.") from error
-
-
-def of_type(library: Any, dtype: torch.dtype | None) -> dict[str, torch.dtype]:
-    """The weights' type as this version of diffusers or transformers wants it named in from_pretrained."""
+def of_type(dtype: torch.dtype | None) -> dict[str, torch.dtype]:
+    """The weights' type as this version of diffusers wants it named in from_pretrained."""
+    import diffusers
     from packaging.version import Version
 
-    renamed = {"diffusers": "0.40", "transformers": "4.56"}[library.__name__]
-    name = "dtype" if Version(library.__version__) >= Version(renamed) else "torch_dtype"
+    name = "dtype" if Version(diffusers.__version__) >= Version("0.40") else "torch_dtype"
     return {} if dtype is None else {name: dtype}
 
 
@@ -108,5 +79,5 @@ def load_vae(path: Path, dtype: torch.dtype | None = None) -> Any:
     with tempfile.TemporaryDirectory() as folder:
         with torch.device("meta"):  # its shape alone
             new_autoencoder(FULL).save_config(folder)
-        with _named(path, "SD 1.5's autoencoder"):
-            return diffusers.AutoencoderKL.from_single_file(str(path), config=folder, **of_type(diffusers, dtype or torch.float32))
+        with named(path, "SD 1.5's autoencoder"):
+            return diffusers.AutoencoderKL.from_single_file(str(path), config=folder, **of_type(dtype or torch.float32))

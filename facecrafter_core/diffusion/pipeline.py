@@ -27,6 +27,7 @@ from .guidance import Guidance, GuidedRun, guidance_coefficients, row_has_emotio
 from .identity_tokens import encode_identity_tokens
 from .processors import check_branches, install_branches, project_context
 from .rows import forward_rows, must_be_called_whole
+from .text_encoder import load_text_encoder, save_text_encoder
 
 StepCallback = Callable[["FaceCrafterPipeline", int, int, dict[str, Tensor]], dict[str, Tensor] | None]
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
@@ -109,8 +110,10 @@ class FaceCrafterPipeline(DiffusionPipeline):
         missing = [p for p in ("unet", "vae", "text_encoder", "scheduler") if not (folder / p).is_dir()]
         if missing:
             raise ModelError(f"{folder} is not a FaceCrafter base: expected folders unet, vae, text_encoder, scheduler, missing {missing}.")
-        pipe = super().from_pretrained(str(folder), **of_type(diffusers, dtype), **kwargs)
-        pipe.text_encoder.to(pipe.unet.dtype)  # transformers keeps the type of the file
+        if "text_encoder" not in kwargs:
+            kwargs["text_encoder"] = load_text_encoder(folder / "text_encoder", variant=kwargs.get("variant"))
+        pipe = super().from_pretrained(str(folder), **of_type(dtype), **kwargs)
+        pipe.text_encoder.to(pipe.unet.device, pipe.unet.dtype)
         path = Path(adapter) if adapter else folder / "adapter.safetensors"
         if adapter or path.is_file():
             pipe.set_adapter(load_adapter(path))
@@ -122,9 +125,10 @@ class FaceCrafterPipeline(DiffusionPipeline):
         """The base as a diffusers folder, with the adapter in it as adapter.safetensors.
 
         Raises:
-            AdapterError: it could not be written.
+            AdapterError, OutputError: it could not be written.
         """
         super().save_pretrained(str(folder), **kwargs)
+        save_text_encoder(self.text_encoder, Path(folder) / "text_encoder", kwargs.get("variant"))
         if self.adapter is not None:
             save_adapter(self.adapter, Path(folder) / "adapter.safetensors")
 
@@ -150,17 +154,15 @@ class FaceCrafterPipeline(DiffusionPipeline):
         Raises:
             ModelError: it is of another width than the UNet's context.
         """
-        from transformers import CLIPTextModel
-
         folder = Path(adapter).parent / "text_encoder"
         if not (folder / "config.json").is_file():
             return
-        encoder = CLIPTextModel.from_pretrained(folder)
+        encoder = load_text_encoder(folder)
         if encoder.config.hidden_size != self.unet.config.cross_attention_dim:
             raise ModelError(
                 f"The text encoder in {folder} is {encoder.config.hidden_size} wide, the UNet reads {self.unet.config.cross_attention_dim}. Put the adapter where no other base's lies."
             )
-        self.text_encoder = encoder.to(self.unet.device, self.unet.dtype).eval()
+        self.text_encoder = encoder.to(self.unet.device, self.unet.dtype)
 
     def to(self, *args: Any, **kwargs: Any) -> FaceCrafterPipeline:
         super().to(*args, **kwargs)

@@ -170,7 +170,6 @@ class DemoTokenizer:
 def load_clip(folder: Path) -> comfy.sd.CLIP:
     """demo/text_encoder -> CLIP."""
     weights = _read(folder / "text_encoder" / "model.safetensors")
-    weights = {k if k.startswith("text_model.") else f"text_model.{k}": w for k, w in weights.items()}
     target = comfy.supported_models_base.ClipTarget(DemoTokenizer, DemoTextEncoder)
     clip = comfy.sd.CLIP(target, parameters=sum(w.numel() for w in weights.values()))
     missing, _ = clip.load_sd(weights)

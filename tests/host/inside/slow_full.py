@@ -6,6 +6,8 @@ Files as their publishers ship them, read by ComfyUI's own loader nodes: Arc2Fac
 from functools import lru_cache
 from types import SimpleNamespace
 
+import comfy.model_management
+import comfy.sd
 import folder_paths
 import torch
 from facecrafter.facecrafter_core.control.adapter import new_adapter, save_adapter
@@ -18,7 +20,8 @@ from facecrafter.facecrafter_core.diffusion.families import (
 )
 from facecrafter.facecrafter_core.diffusion.guidance import ROWS
 from facecrafter.facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
-from facecrafter.nodes.host.adapter import FaceCrafter, managed_adapter
+from facecrafter.nodes.host.adapter import FaceCrafter, check_model, check_vae, managed_adapter
+from facecrafter.nodes.host.contexts import encode_identity
 from world import conditions, predictions_of_both_hosts, temporary_folder
 
 import nodes
@@ -111,3 +114,39 @@ def check_the_autoencoder_decodes_alike():
     difference = (here - theirs).abs().max().item()
     print("largest difference of the pictures:", difference, flush=True)
     assert here.shape == (1, 512, 512, 3) and difference <= 1e-3
+
+
+def rows_of(model) -> torch.Tensor:
+    """One forward pass of a MODEL on small latents."""
+    x, context = (torch.randn(*shape, generator=torch.Generator().manual_seed(0)) for shape in ((1, 4, 16, 16), (1, 77, 768)))
+    comfy.model_management.load_models_gpu([model])
+    with torch.inference_mode():
+        return model.model.apply_model(x, torch.tensor([400.0]), c_crossattn=context).float()
+
+
+def check_a_checkpoint_a_diffusers_folder_and_fp8_are_read_as_the_base():
+    w, files = world(), temporary_folder()
+    expected = rows_of(w.model)
+    for part, file in (("unet", "diffusion_pytorch_model.safetensors"), ("vae", "diffusion_pytorch_model.safetensors"), ("text_encoder", "pytorch_model.bin")):
+        (files / "diffusers/mine" / part).mkdir(parents=True)
+        source = files / ("pytorch_model.bin" if part == "text_encoder" else f"{part}.safetensors")
+        (files / "diffusers/mine" / part / file).symlink_to(source)
+    folder_paths.add_model_folder_path("diffusers", str(files / "diffusers"))
+    folder_paths.add_model_folder_path("checkpoints", str(files))
+    comfy.sd.save_checkpoint(str(files / "arc2face.safetensors"), w.model, w.crafter.clip, w.vae)
+
+    def differs(parts) -> float:
+        model, clip, vae = parts
+        config = w.crafter.adapter.model.config
+        check_model(model, config)
+        check_vae(vae, config)
+        identities = conditions(1, width=FULL.identity_dim)[0]
+        assert (encode_identity(clip, FULL, identities) - encode_identity(w.crafter.clip, FULL, identities)).abs().max() <= 1e-3
+        return ((rows_of(model) - expected).abs().max() / expected.abs().max()).item()
+
+    own = w.crafter.clip, w.vae
+    found = {"diffusers folder": differs(nodes.DiffusersLoader().load_checkpoint("mine"))}
+    found["checkpoint"] = differs(nodes.CheckpointLoaderSimple().load_checkpoint("arc2face.safetensors"))
+    found["fp8"] = differs((nodes.UNETLoader().load_unet("unet.safetensors", "fp8_e4m3fn")[0], *own))
+    print("largest difference of a forward pass:", found, flush=True)
+    assert max(found["diffusers folder"], found["checkpoint"]) <= 1e-5 and 0 < found["fp8"] <= 0.5, found
