@@ -14,13 +14,13 @@ from typing import Any
 
 import torch
 
-from facecrafter_core.control.adapter import save_adapter
+from facecrafter_core.control.adapter import FaceCrafterAdapter, save_adapter
+from facecrafter_core.control.config import PRESETS
 from facecrafter_core.diffusion.families import FAMILIES
 from facecrafter_core.errors import FaceCrafterError
 from training.base import load_base, save_text_encoder
 from training.config import ConfigError
 from training.loop import load_checkpoint
-from training.stage import new_or_loaded_adapter
 
 CARD = """---
 license: {license}
@@ -65,7 +65,7 @@ def export(run: Path, out: Path, licence: str, checkpoint: Path | None = None, b
     weights = dict(zip(state["weights"], state["average"], strict=True))
     parts = {part: {k.removeprefix(f"{part}."): v for k, v in weights.items() if k.startswith(f"{part}.")} for part in ("adapter", "text_encoder")}
     has = {module: any(k.startswith(f"{module}.") for k in parts["adapter"]) for module in ("landmark", "emotion")}
-    adapter = new_or_loaded_adapter(family, (), **has)
+    adapter = FaceCrafterAdapter(PRESETS[family.name], **has)
     adapter.load_state_dict(parts["adapter"])
     stage = settings.get("module", "joint")
     out.mkdir(parents=True, exist_ok=True)

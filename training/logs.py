@@ -62,7 +62,7 @@ class Log:
         """Prints when a line is due: every `log_every` steps, and with each checkpoint.
 
         Raises:
-            FloatingPointError: the loss is not finite, or far above what it was.
+            FloatingPointError: the loss or the gradient is not finite, or the loss is far above what it was.
         """
         if done == self.start + 1:  # the first step compiles and warms up
             self._sync()
@@ -73,9 +73,11 @@ class Log:
         values["norm"] = float(norm)
         self.sums, self.micro = {}, 0
         self._print(done, values)
-        loss = values["loss"]
+        loss, norm = values["loss"], values["norm"]
         if not np.isfinite(loss):
             raise FloatingPointError(f"The loss is {loss} in the steps before {done}.")
+        if not np.isfinite(norm):  # the weights are spoiled already, and no loss has seen them yet
+            raise FloatingPointError(f"The gradient's norm is {norm} at step {done}.")
         if loss > self.config.diverged * self.lowest:
             raise FloatingPointError(f"The loss rose to {loss:.4f} in the steps before {done}; its lowest was {self.lowest:.4f}.")
         self.lowest = min(self.lowest, loss)

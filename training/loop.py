@@ -47,6 +47,15 @@ class World:
         torch.distributed.broadcast(shared, 0)
         return shared.item()
 
+    def everyones(self, value: float) -> list[float]:
+        """The values of all processes, in the order of their ranks."""
+        if self.size == 1:
+            return [value]
+        shared = torch.zeros(self.size, dtype=torch.float64, device=self.device)
+        shared[self.rank] = value
+        torch.distributed.all_reduce(shared)
+        return shared.tolist()
+
     def mean(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """The mean of each number over the processes."""
         if self.size == 1 or not values:

@@ -12,8 +12,9 @@ from torch import Tensor
 
 from facecrafter_core.control.adapter import FaceCrafterAdapter, load_adapter, save_adapter
 from facecrafter_core.control.config import PRESETS
-from facecrafter_core.diffusion.families import FAMILIES, Family
-from training.base import autoencoder_weights, load_base, save_text_encoder
+from facecrafter_core.diffusion.families import FAMILIES
+from facecrafter_core.files import write_whole
+from training.base import autoencoder_weights, load_base, load_text_encoder, networks_fingerprint, save_text_encoder
 from training.batches import Batch
 from training.checkpoints import Checkpoints
 from training.config import ConfigError, StageConfig, to_dict
@@ -25,16 +26,30 @@ from training.prepared import Prepared, PreparedError, fingerprint
 from training.report import Report
 
 
-def new_or_loaded_adapter(family: Family, init: tuple[Path, ...], landmark: bool, emotion: bool) -> FaceCrafterAdapter:
-    """An adapter with these modules; what the files of `init` hold is taken from them, the later file first."""
-    adapter = FaceCrafterAdapter(PRESETS[family.name], landmark=landmark, emotion=emotion)
-    known = set(adapter.state_dict())
-    for path in init:
+def start_from(adapter: FaceCrafterAdapter, files: tuple[Path, ...]) -> dict[str, Path]:
+    """Gives an adapter the modules that it shares with these files; where several have a module, the last file's counts.
+
+    Returns:
+        the file that each module is from; new modules are missing.
+
+    Raises:
+        ConfigError: a file was made for other sizes, or gives nothing.
+    """
+    known, given = set(adapter.state_dict()), {}
+    for path in files:
         loaded = load_adapter(path)
         if loaded.config != adapter.config:
-            raise ConfigError(f"{path} was made for other sizes ({loaded.config.family}) than the {family.name} preset. Start from an adapter of this family.")
+            raise ConfigError(f"{path} was made for other sizes ({loaded.config.family}) than the {adapter.config.family} preset. Start from an adapter of this family.")
         adapter.load_state_dict({k: v for k, v in loaded.state_dict().items() if k in known}, strict=False)
-    return adapter
+        given |= {module: path for module in modules_of(loaded) if module in modules_of(adapter)}
+    if useless := [path for path in files if path not in given.values()]:
+        trained = " and ".join(modules_of(adapter))
+        raise ConfigError(f"Expected that each file of --init gives a module that this stage trains ({trained}) and no later file replaces; {useless[0]} gives none. Leave it out.")
+    return given
+
+
+def modules_of(adapter: FaceCrafterAdapter) -> list[str]:
+    return [name for name in ("landmark", "emotion") if getattr(adapter, name) is not None]
 
 
 class Stage:
@@ -60,9 +75,12 @@ class Stage:
             self.parameters, config.learning_rate, weight_decay=config.weight_decay, fused=world.device.type == "cuda"
         )
         self.average = Average(self.parameters, config.ema)
-        self.checkpoints = Checkpoints(config.out, to_dict(config), config.keep_last, config.keep_every)
+        inputs = {"images a step": images, "fingerprint of --data": fingerprint(config.data / "prepared.json"), "fingerprint of --base": model.base}
+        self.checkpoints = Checkpoints(config.out, to_dict(config), inputs, config.keep_last, config.keep_every)
         self.trained = world.wrap(model)
         self.start, lowest = self._resume()
+        if len(found := sorted(set(world.everyones(self.start)))) > 1:
+            raise ConfigError(f"The processes found {' and '.join(f'{n:.0f}' for n in found)} finished steps in {config.out}. Give --out a folder that all machines share.")
         self.log = Log(config, world, images, rows, self.start, lowest)
         self.saved = self.checkpoints.all()[-1] if self.checkpoints.all() else None
 
@@ -99,19 +117,20 @@ class Stage:
                     self.average.swap()
                 if done % config.save_every == 0 or done == config.steps:
                     self._save(done)
-        if self.world.rank == 0 and self.start < config.steps:
-            self.export()
+        if self.world.rank == 0:
+            self.export()  # of a finished run too: it may have been killed between its last checkpoint and here
         self.log.close()
         self.world.close()
 
     def export(self) -> None:
-        """Adapter file of the averaged weights, and the text encoder where it was trained: OUT/adapter.safetensors, OUT/text_encoder."""
+        """Adapter file of the averaged weights, and the text encoder where it was trained: OUT/adapter.safetensors, OUT/text_encoder. Each file is
+        written whole or not at all."""
         self.average.swap()
         save_adapter(self.model.adapter, self.config.out / "adapter.safetensors", torch.float16, stage=self.name)
         if any(p.requires_grad for p in self.model.text_encoder.parameters()):
             save_text_encoder(self.model.text_encoder, self.config.out / "text_encoder")
         self.average.swap()
-        (self.config.out / "settings.json").write_text(json.dumps(to_dict(self.config), indent=2) + "\n")
+        write_whole(self.config.out / "settings.json", lambda file: file.write((json.dumps(to_dict(self.config), indent=2) + "\n").encode()))
 
     def _learning_rate(self, step: int) -> float:
         c = self.config
@@ -130,6 +149,8 @@ class Stage:
         state = self.checkpoints.load()
         if state is None:
             return 0, math.inf
+        if state["step"] > self.config.steps:
+            raise ConfigError(f"The run in {self.config.out} has done {state['step']} steps, more than --steps {self.config.steps}. Give as many at least, or another --out.")
         weights = self._trained_state()
         if set(weights) != set(state["weights"]):
             raise ConfigError(f"The checkpoint in {self.checkpoints.folder} holds other trained weights than this stage. Use another --out.")
@@ -152,14 +173,23 @@ def prepare_model(config: StageConfig, world: World, landmark: bool, emotion: bo
     family = FAMILIES[config.family]
     torch.manual_seed(config.seed)
     unet, encoder = load_base(config.base, family)
-    adapter = new_or_loaded_adapter(family, config.init, landmark, emotion).requires_grad_(True).train()
+    base = networks_fingerprint(unet, encoder)
+    adapter = FaceCrafterAdapter(PRESETS[family.name], landmark=landmark, emotion=emotion).requires_grad_(True).train()
+    given = start_from(adapter, config.init)
+    origins = [f"{module} from {given[module]}" if module in given else f"{module} new" for module in modules_of(adapter)]
+    if text_encoder:  # the joint stage's lies beside its adapter
+        beside = [path.parent / "text_encoder" for path in config.init if (path.parent / "text_encoder/config.json").is_file()]
+        encoder = load_text_encoder(beside[-1], family) if beside else encoder
+        origins.append(f"text encoder from {beside[-1]}" if beside else "text encoder of the base")
+    if world.rank == 0:
+        print(f"start: {', '.join(origins)}", flush=True)
     low = torch.bfloat16 if config.precision == "bf16" and world.device.type == "cuda" else torch.float32
     unet.to(world.device, low, memory_format=torch.channels_last)
     encoder.to(world.device, torch.float32 if text_encoder else low).requires_grad_(text_encoder)
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
         unet.train()
-    return ControlledModel(unet, encoder, adapter.to(world.device), family, config.compile and world.device.type == "cuda")
+    return ControlledModel(unet, encoder, adapter.to(world.device), family, config.compile and world.device.type == "cuda", base)
 
 
 def open_data(config: StageConfig) -> tuple[Prepared, Prepared]:

@@ -55,6 +55,7 @@ def train(config: JointConfig) -> None:
     for step in stage.steps():
         batch = next(batches)
         random = draw(config.seed, step, world, images, config.replicas, batch.latent_mean.shape[1:], config.timestep_power)
+        kept = (random.everyones_chance >= config.drop_identity).sum().clamp(min=1) / (world.size * config.accumulate)  # images a micro-batch, on average
         for micro in range(config.accumulate):
             part = slice(micro * each, (micro + 1) * each)
             seen, timesteps = batch.part(part), by_condition(random.timesteps[part])
@@ -70,7 +71,7 @@ def train(config: JointConfig) -> None:
             if similarity is None:
                 stage.backward(diffusion)
             else:
-                disentanglement = attention_disentanglement_loss(similarity, keep_image.float())
+                disentanglement = attention_disentanglement_loss(similarity, keep_image.float(), kept)
                 stage.backward(total_loss(diffusion, disentanglement, config.ad_weight), diffusion=diffusion, ad=disentanglement)
 
 

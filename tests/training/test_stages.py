@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,17 +93,28 @@ def test_without_its_weight_the_disentanglement_loss_is_not_computed(joint: Join
     assert "ad" not in json.loads((joint.out / "log.jsonl").read_text().splitlines()[0])
 
 
-def test_the_joint_stage_starts_from_both_pretrained_modules(pretraining: PretrainConfig, joint: JointConfig):
+def test_the_joint_stage_starts_from_both_pretrained_modules(pretraining: PretrainConfig, joint: JointConfig, capsys: pytest.CaptureFixture):
     files = []
     for module in ("landmark", "emotion"):
         config = replace(pretraining, module=module, out=pretraining.out / module)
         pretrain(config)
         files.append(config.out / "adapter.safetensors")
-    from training.loop import World
-
+    capsys.readouterr()
     model = prepare_model(replace(joint, init=tuple(files)), World(), landmark=True, emotion=True, text_encoder=True)
     ours, theirs = model.adapter.state_dict(), {k: v for f in files for k, v in load_adapter(f).state_dict().items()}
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+    assert capsys.readouterr().out == f"start: landmark from {files[0]}, emotion from {files[1]}, text encoder of the base\n"
+    with pytest.raises(ConfigError, match=r"each file of --init gives a module that this stage trains \(landmark\).*emotion/adapter.safetensors gives none"):
+        prepare_model(replace(pretraining, init=tuple(files)), World(), landmark=True, emotion=False, text_encoder=False)
+
+
+def test_the_joint_stage_starts_with_the_text_encoder_beside_a_joint_adapter(joint: JointConfig, capsys: pytest.CaptureFixture):
+    train_joint(replace(joint, steps=1))
+    capsys.readouterr()
+    model = prepare_model(replace(joint, init=(joint.out / "adapter.safetensors",)), World(), landmark=True, emotion=True, text_encoder=True)
+    ours, theirs = model.text_encoder.state_dict(), load_file(joint.out / "text_encoder/model.safetensors")
+    assert all(torch.equal(ours.get(k, ours.get(k.removeprefix("text_model."))), v) for k, v in theirs.items())
+    assert f"text encoder from {joint.out / 'text_encoder'}" in capsys.readouterr().out
 
 
 def test_each_image_has_a_quarter_of_its_rows_under_each_condition():
@@ -139,6 +151,38 @@ def run(arguments: list[str]) -> None:
     assert found.returncode == 0, found.stderr[-3000:]
 
 
+def test_a_run_killed_before_its_export_exports_when_it_is_started_again(joint: JointConfig, monkeypatch: pytest.MonkeyPatch):
+    with monkeypatch.context() as patch:
+        patch.setattr("training.stage.save_adapter", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            train_joint(replace(joint, steps=2))
+    assert not (joint.out / "adapter.safetensors").exists()
+    train_joint(replace(joint, steps=2))
+    assert all((joint.out / name).is_file() for name in ("adapter.safetensors", "text_encoder/model.safetensors", "text_encoder/config.json", "settings.json"))
+    with pytest.raises(ConfigError, match="has done 2 steps, more than --steps 1"):
+        train_joint(replace(joint, steps=1))
+
+
+def test_processes_with_folders_of_their_own_are_told_to_share_one(pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(World, "everyones", lambda self, value: [value, 4.0])
+    with pytest.raises(ConfigError, match="The processes found 0 and 4 finished steps in .* Give --out a folder that all machines share"):
+        pretrain(pretraining)
+
+
+def test_a_run_goes_on_with_the_images_and_the_base_it_began_with(pretraining: PretrainConfig, tmp_path: Path):
+    pretrain(replace(pretraining, steps=1))
+    others = {
+        "fingerprint of --data": {"data": make_prepared(tmp_path / "other", people=5)},
+        "fingerprint of --base": {"base": str(ROOT / "demo")},
+    }
+    for name, change in others.items():
+        with pytest.raises(ConfigError, match=f"was made with {name} = "):
+            pretrain(replace(pretraining, **change))
+    moved = shutil.copytree(pretraining.data, tmp_path / "moved")
+    pretrain(replace(pretraining, data=moved, steps=2))
+    assert sorted(losses(pretraining.out)) == [1, 2]
+
+
 def test_a_run_killed_while_it_saves_goes_on_bit_for_bit(prepared_folder: Path, tmp_path: Path):
     whole, killed = (command("pretrain", data=prepared_folder, out=tmp_path / name, batch=4, steps=10, save_every=1) for name in ("whole", "killed"))
     run(whole)
@@ -157,7 +201,10 @@ def test_a_run_killed_while_it_saves_goes_on_bit_for_bit(prepared_folder: Path, 
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
 
 
-@pytest.mark.parametrize(("stage", "size", "more"), [("pretrain", "batch", {}), ("train_joint", "images_per_batch", {"replicas": 4, "ad_weight": 0.05})])
+@pytest.mark.parametrize(
+    ("stage", "size", "more"),
+    [("pretrain", "batch", {}), ("train_joint", "images_per_batch", {"replicas": 4, "ad_weight": 0.05, "drop_identity": 0.5})],
+)
 def test_two_processes_have_the_losses_of_one(stage: str, size: str, more: dict, prepared_folder: Path, tmp_path: Path):
     for count in (1, 2):
         more |= {size: 4 // count, "learning_rate": 1e-5, "steps": 3}
@@ -169,7 +216,7 @@ def test_two_processes_have_the_losses_of_one(stage: str, size: str, more: dict,
 def test_gradient_accumulation_and_checkpointing_change_nothing_but_memory(joint: JointConfig):
     others = {"plain": {}, "accumulated": {"accumulate": 2, "images_per_batch": 1}, "checkpointed": {"gradient_checkpointing": True}}
     for name, other in others.items():
-        train_joint(replace(joint, out=joint.out / name, ad_weight=0.05, drop_identity=0.0, learning_rate=1e-5, steps=3, **other))
+        train_joint(replace(joint, out=joint.out / name, ad_weight=0.05, drop_identity=0.5, learning_rate=1e-5, steps=3, **other))
     for name in ("accumulated", "checkpointed"):
         assert losses(joint.out / name) == pytest.approx(losses(joint.out / "plain"), rel=1e-4)
         assert norms(joint.out / name) == pytest.approx(norms(joint.out / "plain"), rel=1e-3)
@@ -226,6 +273,22 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_checkpoint(pret
     with pytest.raises(SystemExit, match="The loss is nan in the steps before 4. The last good checkpoint is .*step_00000002.pt"):
         pretrain(replace(pretraining, steps=6, log_every=5))
     assert not (pretraining.out / "adapter.safetensors").exists()
+
+
+def test_weights_that_a_gradient_spoiled_are_not_saved(pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch):
+    import training.pretrain as module
+
+    original, calls = module.diffusion_loss, []
+
+    def spoiled(predicted, *args):
+        calls.append(1)
+        endless = (predicted * 0).square().sum().sqrt()  # 0, with a gradient that is not finite
+        return original(predicted, *args) + (endless if len(calls) == 4 else 0)
+
+    monkeypatch.setattr(module, "diffusion_loss", spoiled)
+    with pytest.raises(SystemExit, match="The gradient's norm is nan at step 4. The last good checkpoint is .*step_00000002.pt"):
+        pretrain(pretraining)
+    assert [p.name for p in (pretraining.out / "checkpoints").iterdir()] == ["step_00000002.pt"]
 
 
 @pytest.mark.parametrize(("arguments", "sentence"), [
