@@ -13,7 +13,7 @@ from torch import Tensor
 
 from training.config import StageConfig, to_dict
 from training.estimate import peak_tflops
-from training.loop import World
+from training.loop import World, due, make_folder
 
 
 class Log:
@@ -35,7 +35,7 @@ class Log:
         self.writers: list[Any] = []
         self.run: Any = None
         if world.rank == 0:
-            config.out.mkdir(parents=True, exist_ok=True)
+            make_folder(config.out)
             if importlib.util.find_spec("tensorboard"):
                 from torch.utils.tensorboard import SummaryWriter
 
@@ -67,7 +67,7 @@ class Log:
         if done == self.start + 1:  # the first step compiles and warms up
             self._sync()
             self.mark, self.first, self.idle = time.perf_counter(), done, 0.0
-        if done % self.config.log_every and done % self.config.save_every and done != self.config.steps:
+        if not any(due(every, done, self.config.steps) for every in (self.config.log_every, self.config.save_every)):
             return  # a checkpoint is never saved before its losses have been looked at
         values = {name: total.item() / self.micro for name, total in self.world.mean(self.sums).items()}
         values["norm"] = float(norm)

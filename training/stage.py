@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -13,17 +13,52 @@ from torch import Tensor
 from facecrafter_core.control.adapter import FaceCrafterAdapter, load_adapter, save_adapter
 from facecrafter_core.control.config import PRESETS
 from facecrafter_core.diffusion.families import FAMILIES
+from facecrafter_core.errors import FaceCrafterError
 from facecrafter_core.files import write_whole
+from facecrafter_core.studio import check_device
 from training.base import autoencoder_weights, load_base, load_text_encoder, networks_fingerprint, save_text_encoder
 from training.batches import Batch
-from training.checkpoints import Checkpoints
-from training.config import ConfigError, StageConfig, to_dict
+from training.checkpoints import NOTED, Checkpoints, saved_checkpoints
+from training.config import C, ConfigError, StageConfig, read_config, to_dict
 from training.estimate import Estimate, estimate
 from training.logs import Log
-from training.loop import Average, World, learning_rate
+from training.loop import Average, World, due, learning_rate
 from training.model import ControlledModel, Rows, spread
 from training.prepared import Prepared, PreparedError, fingerprint
 from training.report import Report
+
+
+def command(train: Callable[[C], None], kind: type[C], description: str | None) -> None:
+    """A stage's command line; what is the user's to mend ends in one sentence."""
+    try:
+        config = read_config(kind, description)
+        train(config)
+    except torch.cuda.OutOfMemoryError:
+        size = "--batch" if hasattr(config, "batch") else "--images-per-batch"
+        saved = saved_checkpoints(config.out)
+        raise SystemExit(
+            f"error: The GPU's memory was short. Halve {size} and double --accumulate, which trains the same, or give --gradient-checkpointing. "
+            + (f"The same --out then goes on after {saved[-1]}." if saved else "There is no checkpoint yet.")
+        ) from None
+    except FaceCrafterError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+def open_world(config: StageConfig) -> World:
+    """The processes of this run; prints the device.
+
+    Raises:
+        ModelError: torch cannot use the device. ConfigError: the full family would train on the CPU, and nobody asked for that.
+    """
+    if config.device != "auto":
+        check_device(config.device)
+    elif config.family == "full" and not torch.cuda.is_available() and not config.dry_run:
+        raise ConfigError("Expected a GPU for the full family, torch finds none on this machine. Mend that, or give --device cpu if weeks on the CPU are meant.")
+    world = World(config.device)
+    if world.rank == 0:
+        name = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU"
+        print(f"device: {name}, {world.size} {'process' if world.size == 1 else 'processes'}", flush=True)
+    return world
 
 
 def start_from(adapter: FaceCrafterAdapter, files: tuple[Path, ...]) -> dict[str, Path]:
@@ -82,7 +117,6 @@ class Stage:
         if len(found := sorted(set(world.everyones(self.start)))) > 1:
             raise ConfigError(f"The processes found {' and '.join(f'{n:.0f}' for n in found)} finished steps in {config.out}. Give --out a folder that all machines share.")
         self.log = Log(config, world, images, rows, self.start, lowest)
-        self.saved = self.checkpoints.all()[-1] if self.checkpoints.all() else None
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.config.precision == "bf16" and self.world.device.type == "cuda")
@@ -106,16 +140,17 @@ class Stage:
             try:
                 self.log.end_step(done, norm)
             except FloatingPointError as error:
-                where = f"The last good checkpoint is {self.saved}." if self.saved else "There is no checkpoint yet."
+                saved = saved_checkpoints(config.out)  # on the disk, so that every process names the same
+                where = f"The last good checkpoint is {saved[-1]}." if saved else "There is no checkpoint yet."
                 raise SystemExit(f"{error} {where} Lower --learning-rate, or look at the data.") from None
             if self.world.rank == 0:
-                if self.report and (done % config.sample_every == 0 or done == config.steps):
+                if self.report and due(config.sample_every, done, config.steps):
                     self.average.swap()
                     self.log.pause()
                     self.log.picture("samples", self.report(self.model, done), done)
                     self.log.resume()
                     self.average.swap()
-                if done % config.save_every == 0 or done == config.steps:
+                if due(config.save_every, done, config.steps):
                     self._save(done)
         if self.world.rank == 0:
             self.export()  # of a finished run too: it may have been killed between its last checkpoint and here
@@ -142,7 +177,7 @@ class Stage:
 
     def _save(self, done: int) -> None:
         state = {"weights": self._trained_state(), "average": self.average.mean, "optimizer": self.optimizer.state_dict(), "lowest": self.log.lowest}
-        self.saved = self.checkpoints.save(done, **state)
+        self.checkpoints.save(done, **state)
 
     def _resume(self) -> tuple[int, float]:
         """Finished steps, and the lowest mean loss so far."""
@@ -161,6 +196,10 @@ class Stage:
         self.average.mean = [m.to(self.world.device) for m in state["average"]]
         if self.world.rank == 0:
             print(f"resuming after step {state['step']} of {self.config.steps}", flush=True)
+            now = to_dict(self.config)
+            for name in NOTED:
+                if now.get(name) != (before := state["settings"].get(name)):
+                    print(f"{name} was {before} until there, and is {now[name]} from there on", flush=True)
         return state["step"], state["lowest"]
 
 

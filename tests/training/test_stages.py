@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import os
 import shutil
@@ -22,15 +23,17 @@ from world import make_prepared
 from facecrafter_core.control.adapter import load_adapter, read_adapter_metadata
 from facecrafter_core.diffusion.families import DEMO
 from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
+from facecrafter_core.errors import ModelError, OutputError
 from training import report, train_base
 from training.base import load_base
+from training.batches import step_seed
 from training.config import ConfigError, JointConfig, PretrainConfig, from_yaml
 from training.loop import World
 from training.model import Rows
 from training.prepared import PreparedError
 from training.pretrain import main as pretrain_command
 from training.pretrain import train as pretrain
-from training.stage import micro_batch, open_data, prepare_model
+from training.stage import Stage, command, micro_batch, open_data, open_world, prepare_model
 from training.train_joint import by_condition
 from training.train_joint import train as train_joint
 
@@ -136,7 +139,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(stage: str, request: pytest.FixtureRe
     assert all(torch.equal(a, b) for a, b in zip(weights(parts.out).values(), weights(whole.out).values(), strict=True))
 
 
-def command(stage: str, processes: int = 1, **settings: object) -> list[str]:
+def arguments_of(stage: str, processes: int = 1, **settings: object) -> list[str]:
     """The command line of a stage, under torchrun if there are several processes."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
     flags = [part for name, value in {**QUICK, **settings}.items() for part in (f"--{name.replace('_', '-')}", str(value))]
@@ -184,7 +187,7 @@ def test_a_run_goes_on_with_the_images_and_the_base_it_began_with(pretraining: P
 
 
 def test_a_run_killed_while_it_saves_goes_on_bit_for_bit(prepared_folder: Path, tmp_path: Path):
-    whole, killed = (command("pretrain", data=prepared_folder, out=tmp_path / name, batch=4, steps=10, save_every=1) for name in ("whole", "killed"))
+    whole, killed = (arguments_of("pretrain", data=prepared_folder, out=tmp_path / name, batch=4, steps=10, save_every=1) for name in ("whole", "killed"))
     run(whole)
     folder = tmp_path / "killed/checkpoints"
     process = subprocess.Popen(killed, cwd=ROOT, env=SEPARATE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
@@ -208,7 +211,7 @@ def test_a_run_killed_while_it_saves_goes_on_bit_for_bit(prepared_folder: Path, 
 def test_two_processes_have_the_losses_of_one(stage: str, size: str, more: dict, prepared_folder: Path, tmp_path: Path):
     for count in (1, 2):
         more |= {size: 4 // count, "learning_rate": 1e-5, "steps": 3}
-        run(command(stage, count, data=prepared_folder, out=tmp_path / str(count), **more))
+        run(arguments_of(stage, count, data=prepared_folder, out=tmp_path / str(count), **more))
     assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-4)
     assert norms(tmp_path / "2") == pytest.approx(norms(tmp_path / "1"), rel=1e-3)
 
@@ -314,9 +317,88 @@ def test_old_checkpoints_go_except_those_to_keep(pretraining: PretrainConfig):
 
 
 def test_a_checkpoint_of_other_settings_is_refused(pretraining: PretrainConfig):
-    pretrain(replace(pretraining, steps=2))
-    with pytest.raises(ConfigError, match="was made with learning_rate = 0.001, this run has 0.002"):
-        pretrain(replace(pretraining, learning_rate=2e-3))
+    pretrain(replace(pretraining, steps=1))
+    with pytest.raises(ConfigError, match="was made with weight_decay = 0.01, this run has 0.1"):
+        pretrain(replace(pretraining, weight_decay=0.1))
+    with pytest.raises(ConfigError, match="was made with images a step = 4, this run has 2"):
+        pretrain(replace(pretraining, batch=2))
+
+
+def test_a_run_goes_on_with_another_learning_rate_and_smaller_micro_batches(pretraining: PretrainConfig, capsys: pytest.CaptureFixture):
+    pretrain(replace(pretraining, steps=1))
+    pretrain(replace(pretraining, steps=2, learning_rate=5e-4, batch=2, accumulate=2))
+    printed = capsys.readouterr().out
+    for note in ("learning_rate was 0.001 until there, and is 0.0005", "batch was 4 until there, and is 2", "accumulate was 1 until there, and is 2"):
+        assert note in printed
+
+
+def test_a_damaged_checkpoint_is_named_with_the_whole_one_before_it(pretraining: PretrainConfig, tmp_path: Path):
+    from training.export import export
+
+    pretrain(replace(pretraining, steps=2, save_every=1))
+    older, newest = sorted((pretraining.out / "checkpoints").iterdir())
+    newest.write_bytes(newest.read_bytes()[:1000])
+    for use in (lambda: pretrain(pretraining), lambda: export(pretraining.out, tmp_path / "hub", "apache-2.0")):
+        with pytest.raises(ConfigError, match=f"{newest} is missing, cut or damaged. {older} is whole: remove {newest.name}"):
+            use()
+    older.write_bytes(b"")
+    with pytest.raises(ConfigError, match="no older one that is whole"):
+        pretrain(pretraining)
+
+
+def test_every_process_names_the_last_good_checkpoint(pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch):
+    def second(config: PretrainConfig, world: World, *rest: object) -> Stage:
+        other = copy.copy(world)
+        other.rank = 1
+        return Stage(config, other, *rest)
+
+    pretrain(replace(pretraining, steps=1))
+    monkeypatch.setattr("training.pretrain.Stage", second)
+    with pytest.raises(SystemExit, match="The last good checkpoint is .*step_00000001.pt"):
+        pretrain(replace(pretraining, diverged=0.0))
+
+
+def test_sheets_lines_and_checkpoints_are_switched_off_by_0(pretraining: PretrainConfig, short_report: Path):
+    pretrain(replace(pretraining, data=short_report, base=str(ROOT / "demo"), steps=2, log_every=0, sample_every=0, save_every=0))
+    assert list(losses(pretraining.out)) == [2] and not (pretraining.out / "sheets").exists()
+    assert [p.name for p in (pretraining.out / "checkpoints").iterdir()] == ["step_00000002.pt"]
+    with pytest.raises(ConfigError, match="Expected at least 0 for --save-every, found -1"):
+        replace(pretraining, save_every=-1)
+
+
+def test_any_seed_trains_and_small_ones_draw_what_they_always_drew():
+    assert step_seed(5, 7) == (5 << 40) + 7
+    seeds = {step_seed(seed, step) for seed in (0, 2**24 - 1, 2**24, 20250101, 2**40) for step in (0, 1, 10**6)}
+    assert len(seeds) == 15 and max(seeds) < 2**64
+
+
+@pytest.mark.parametrize("stage", ["pretraining", "joint"])
+def test_short_memory_is_one_sentence(stage: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    config = request.getfixturevalue(stage)
+
+    def full(config: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    (config.out / "checkpoints").mkdir(parents=True)
+    (config.out / "checkpoints/step_00000004.pt").touch()
+    monkeypatch.setattr(sys, "argv", ["stage", "--data", str(config.data), "--base", "random", "--out", str(config.out)])
+    size = {"pretraining": "--batch", "joint": "--images-per-batch"}[stage]
+    with pytest.raises(SystemExit, match=f"Halve {size} and double --accumulate.*--gradient-checkpointing.*goes on after .*step_00000004.pt"):
+        command(full, type(config), None)
+
+
+def test_the_full_family_trains_on_the_cpu_only_if_that_is_asked_for(pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="Expected a GPU for the full family"):
+        open_world(replace(pretraining, family="full"))
+    assert open_world(replace(pretraining, family="full", device="cpu")).device.type == "cpu"
+    assert capsys.readouterr().out == "device: CPU, 1 process\n"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_asked_for_and_missing_is_named(pretraining: PretrainConfig):
+    with pytest.raises(ModelError, match="device 'cuda' cannot be used"):
+        pretrain(replace(pretraining, device="cuda"))
 
 
 @pytest.mark.parametrize(
@@ -324,8 +406,9 @@ def test_a_checkpoint_of_other_settings_is_refused(pretraining: PretrainConfig):
     [
         ({"base": "nowhere"}, ConfigError, "Expected a base at nowhere"),
         ({"data": Path("nowhere")}, PreparedError, "Expected a folder made by training/prepare.py at nowhere"),
-        ({"family": "full"}, PreparedError, "prepared for the demo family, expected full"),
+        ({"family": "full", "device": "cpu"}, PreparedError, "prepared for the demo family, expected full"),
         ({"init": (Path("nowhere.safetensors"),)}, ValueError, "no adapter file at nowhere"),
+        ({"out": Path("/proc/run")}, OutputError, "Could not make the folder /proc/run: No such file or directory. Choose another --out"),
     ],
 )
 def test_bad_settings_are_one_sentence(pretraining: PretrainConfig, change: dict, error: type[Exception], message: str):
@@ -336,6 +419,29 @@ def test_bad_settings_are_one_sentence(pretraining: PretrainConfig, change: dict
 def test_replicas_that_four_conditions_cannot_share_are_refused(joint: JointConfig):
     with pytest.raises(ConfigError, match="found 6"):
         train_joint(replace(joint, replicas=6))
+
+
+def test_numbers_in_a_preset_may_be_written_as_on_the_command_line(tmp_path: Path):
+    (tmp_path / "mine.yaml").write_text("learning_rate: 1e-4\nclip: 2\nrules: {max_pose: 3}\ninit: [a.safetensors]\n")
+    config = from_yaml(PretrainConfig, str(tmp_path / "mine.yaml"))
+    assert (config.learning_rate, config.clip, config.rules.max_pose, config.init) == (1e-4, 2.0, 3.0, (Path("a.safetensors"),))
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("family: demo\n  x: [", "mine.yaml is no YAML that can be read"),
+    ("- family", "Expected settings as NAME: VALUE in mine.yaml"),
+    ("rules: {max_pse: 3}", r"rules in mine.yaml has unknown settings \['max_pse'\]"),
+    ("module: landmrk", "Expected landmark or emotion for module in mine.yaml, found 'landmrk'"),
+    ("steps: 1e5", "Expected a whole number for steps in mine.yaml, found '1e5'"),
+    ("warmup: [1]", "Expected a whole number for warmup"),
+    ("ema: much", "Expected a number for ema"),
+    ("init: a.safetensors", "Expected a list for init"),
+    ("batch: 0", "Expected at least 1 for --batch, found 0"),
+])  # fmt: skip
+def test_a_preset_that_cannot_be_used_is_one_sentence(tmp_path: Path, text: str, message: str):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        from_yaml(PretrainConfig, str(tmp_path / "mine.yaml"))
 
 
 @pytest.mark.parametrize("name", ["demo_pretrain", "full_pretrain"])
