@@ -17,7 +17,7 @@ from training.losses import diffusion_loss, min_snr_weights
 from training.model import Rows
 from training.pairs import Pairs
 from training.report import Report
-from training.stage import Stage, clean_latents, command, dry_run, open_data, open_world, prepare_model
+from training.stage import Stage, clean_latents, command, dry_run, open_data, open_world, prepare_model, step_flops
 
 
 def train(config: PretrainConfig) -> None:
@@ -37,7 +37,8 @@ def train(config: PretrainConfig) -> None:
 
     data = StepData(training, pairs, world, images, model.adapter.config.picture_size, drawings=landmark, emotions=emotion, masks=False)
     report = Report.where_possible(validation, config.base, config.out, world.device) if world.rank == 0 and config.sample_every else None
-    stage = Stage(config, world, model, images * world.size, images * world.size, config.module, report)
+    flops = step_flops(config, world, model, rows, config.batch)
+    stage = Stage(config, world, model, images * world.size, images * world.size, config.module, report, flops)
     batches = data.read_ahead(stage.start, config.steps, config.workers, world.device)
     for step in stage.steps():
         batch = next(batches)

@@ -20,7 +20,7 @@ from training.base import autoencoder_weights, load_base, load_text_encoder, net
 from training.batches import Batch
 from training.checkpoints import NOTED, Checkpoints, saved_checkpoints
 from training.config import C, ConfigError, StageConfig, read_config, to_dict
-from training.estimate import Estimate, estimate
+from training.estimate import Estimate, estimate, peak_tflops
 from training.logs import Log
 from training.loop import Average, World, due, learning_rate
 from training.model import ControlledModel, Rows, spread
@@ -101,9 +101,12 @@ class Stage:
         images, rows: a step, over all processes and micro-batches.
         name: stage, as the adapter file says it.
         report: losses and samples of people who are not trained on, or None.
+        flops: of a step and process (step_flops).
     """
 
-    def __init__(self, config: StageConfig, world: World, model: ControlledModel, images: int, rows: int, name: str, report: Report | None = None) -> None:
+    def __init__(
+        self, config: StageConfig, world: World, model: ControlledModel, images: int, rows: int, name: str, report: Report | None = None, flops: float = 0.0
+    ) -> None:
         self.config, self.world, self.model, self.name, self.report = config, world, model, name, report
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
@@ -116,7 +119,7 @@ class Stage:
         self.start, lowest = self._resume()
         if len(found := sorted(set(world.everyones(self.start)))) > 1:
             raise ConfigError(f"The processes found {' and '.join(f'{n:.0f}' for n in found)} finished steps in {config.out}. Give --out a folder that all machines share.")
-        self.log = Log(config, world, images, rows, self.start, lowest)
+        self.log = Log(config, world, images, rows, self.start, lowest, flops)
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.config.precision == "bf16" and self.world.device.type == "cuda")
@@ -147,7 +150,9 @@ class Stage:
                 if self.report and due(config.sample_every, done, config.steps):
                     self.average.swap()
                     self.log.pause()
-                    self.log.picture("samples", self.report(self.model, done), done)
+                    held_out, sheet = self.report(self.model, done)
+                    self.log.held_out(held_out, done)
+                    self.log.picture("samples", sheet, done)
                     self.log.resume()
                     self.average.swap()
                 if due(config.save_every, done, config.steps):
@@ -274,6 +279,19 @@ def dry_run(config: StageConfig, model: ControlledModel, rows: Rows, count: int,
     print(f"        activations {found.activations / gib:.2f} GiB (eager, without gradient checkpointing)")
     print(f"{images} images a step, {usable} usable images: {math.ceil(usable / images)} steps an epoch, {config.steps * images / usable:.1f} epochs")
     return True
+
+
+def step_flops(config: StageConfig, world: World, model: ControlledModel, rows: Rows, count: int) -> float:
+    """Of a step's micro-batches of `count` rows in one process, forward and backward; 0 where nobody would read it, or the GPU's peak is not known.
+    What gradient checkpointing computes again is not counted, as is usual."""
+    if world.rank or peak_tflops(world.device) is None:
+        return 0.0
+    if config.gradient_checkpointing:
+        model.unet.disable_gradient_checkpointing()
+    flops = micro_batch(model, rows, count, getattr(config, "ad_weight", 0) > 0).flops * config.accumulate
+    if config.gradient_checkpointing:
+        model.unet.enable_gradient_checkpointing()
+    return flops
 
 
 def micro_batch(model: ControlledModel, rows: Rows, count: int, disentangle: bool) -> Estimate:

@@ -21,7 +21,7 @@ from training.losses import attention_disentanglement_loss, diffusion_loss, min_
 from training.model import Rows, spread
 from training.pairs import Pairs
 from training.report import Report
-from training.stage import Stage, clean_latents, command, dry_run, open_data, open_world, prepare_model
+from training.stage import Stage, clean_latents, command, dry_run, open_data, open_world, prepare_model, step_flops
 
 
 def by_condition(values: Tensor) -> Tensor:
@@ -48,7 +48,8 @@ def train(config: JointConfig) -> None:
     masks = config.ad_weight > 0
     data = StepData(training, pairs, world, images, model.adapter.config.picture_size, drawings=True, emotions=True, masks=masks)
     report = Report.where_possible(validation, config.base, config.out, world.device) if world.rank == 0 and config.sample_every else None
-    stage = Stage(config, world, model, images * world.size, images * config.replicas * world.size, "joint", report)
+    flops = step_flops(config, world, model, rows, micro_rows)
+    stage = Stage(config, world, model, images * world.size, images * config.replicas * world.size, "joint", report, flops)
     batches = data.read_ahead(stage.start, config.steps, config.workers, world.device)
     for step in stage.steps():
         batch = next(batches)

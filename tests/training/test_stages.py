@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +29,8 @@ from training import report, train_base
 from training.base import load_base
 from training.batches import step_seed
 from training.config import ConfigError, JointConfig, PretrainConfig, from_yaml
+from training.estimate import Estimate
+from training.logs import Log
 from training.loop import World
 from training.model import Rows
 from training.prepared import PreparedError
@@ -234,12 +237,61 @@ def short_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     return make_prepared(tmp_path / "prepared", side=32)
 
 
-def test_held_out_losses_and_samples_are_shown(pretraining: PretrainConfig, short_report: Path, capsys: pytest.CaptureFixture):
-    pretrain(replace(pretraining, data=short_report, base=str(ROOT / "demo"), steps=1))
+class Wandb(types.ModuleType):
+    """W&B's module and a run of it: remembers what it is given."""
+
+    def __init__(self) -> None:
+        super().__init__("wandb")
+        self.logged: dict[str, object] = {}
+        self.settings: list[dict[str, object]] = []
+
+    def init(self, **settings: object) -> Wandb:
+        self.settings.append(settings)
+        return self
+
+    def log(self, values: dict[str, object], step: int) -> None:
+        self.logged |= values
+
+    def Image(self, picture: np.ndarray) -> tuple[int, ...]:
+        return picture.shape
+
+    def finish(self) -> None:
+        pass
+
+
+def test_held_out_losses_and_samples_are_shown(
+    pretraining: PretrainConfig, short_report: Path, capsys: pytest.CaptureFixture, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setitem(sys.modules, "wandb", wandb := Wandb())
+    pretrain(replace(pretraining, data=short_report, base=str(ROOT / "demo"), steps=1, wandb="faces"))
     table = capsys.readouterr().out
     assert [row in table for row in ("  none ", "  ID ", "  ID + LMK ", "  ID + EMO ")] == [True, True, True, False]
     sheet = np.asarray(Image.open(pretraining.out / "sheets/step_00000001.jpg"))
     assert sheet.shape[:2] == (2 * 256, 4 * 256) and sheet.std() > 10
+    held_out = json.loads((pretraining.out / "held_out.jsonl").read_text())
+    assert held_out["step"] == 1 and f"{held_out['ID + LMK/250']:9.4f}" in table
+    assert wandb.logged["samples"] == sheet.shape and wandb.logged["held out/ID + LMK/250"] == held_out["ID + LMK/250"] and "norm" in wandb.logged
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setitem(sys.modules, "wandb", wandb := Wandb())
+    for seed in ("seed0", "seed1", "seed1"):
+        Log(replace(pretraining, out=pretraining.out / seed / "joint", wandb="faces"), World(), 4, 4, 0)
+    assert [s["name"] for s in wandb.settings] == ["seed0/joint", "seed1/joint", "seed1/joint"]
+    first, second, again = (s["id"] for s in wandb.settings)
+    assert first != second == again
+    monkeypatch.setitem(sys.modules, "wandb", None)
+    with pytest.raises(ConfigError, match="--wandb needs the package wandb, which is not installed: pip install wandb"):
+        Log(replace(pretraining, wandb="faces"), World(), 4, 4, 0)
+
+
+def test_the_share_of_the_gpus_arithmetic_is_logged_where_its_peak_is_known(pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch):
+    for module in ("stage", "logs"):
+        monkeypatch.setattr(f"training.{module}.peak_tflops", lambda device: 2.0)
+    monkeypatch.setattr("training.stage.micro_batch", lambda model, rows, count, disentangle: Estimate(count * 10**9, 0, 0, 0))
+    pretrain(replace(pretraining, batch=2, accumulate=2, steps=2))
+    last = json.loads((pretraining.out / "log.jsonl").read_text().splitlines()[-1])
+    assert last["mfu"] == pytest.approx(last["images/s"] * 10**9 / 2e12, rel=1e-6) and last["mfu"] > 0
 
 
 def test_samples_are_made_with_a_bf16_denoiser_beside_fp32_modules(joint: JointConfig, short_report: Path):
@@ -247,7 +299,7 @@ def test_samples_are_made_with_a_bf16_denoiser_beside_fp32_modules(joint: JointC
     world = World()
     model = prepare_model(config, world, landmark=True, emotion=True, text_encoder=True)
     model.unet.to(torch.bfloat16)  # as on a GPU
-    sheet = report.Report(open_data(config)[1], ROOT / "demo", config.out, world.device)(model, 1)
+    _, sheet = report.Report(open_data(config)[1], ROOT / "demo", config.out, world.device)(model, 1)
     assert sheet.std() > 10
     assert {p.dtype for p in model.adapter.parameters()} == {torch.float32}  # the next step trains them
 
