@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from facecrafter_core.diffusion.arc2face import load_arc2face_networks, load_vae, means_downloads
 from facecrafter_core.diffusion.families import Family, new_text_encoder, new_unet
 from facecrafter_core.errors import ModelError
+from facecrafter_core.files import write_whole
 from facecrafter_core.search import find_asset
 from training.config import ConfigError
 
@@ -30,6 +32,29 @@ def load_base(base: str, family: Family) -> tuple[nn.Module, nn.Module]:
     if width != family.unet["cross_attention_dim"]:
         raise ConfigError(f"The UNet in {base} reads a context of width {width}, the {family.name} family has {family.unet['cross_attention_dim']}. Choose the other family.")
     return unet.float().requires_grad_(False), encoder.float().requires_grad_(False)
+
+
+def networks_fingerprint(*networks: nn.Module) -> str:
+    """First 16 digits of the sha256 of the first numbers of each parameter: quick at any size, and other for any other training."""
+    digest = hashlib.sha256()
+    for parameter in (p for network in networks for p in network.parameters()):
+        digest.update(f"{list(parameter.shape)}".encode() + parameter.detach().flatten()[:256].cpu().numpy().tobytes())
+    return digest.hexdigest()[:16]
+
+
+def load_text_encoder(folder: Path, family: Family) -> nn.Module:
+    """One that was trained with an adapter (save_text_encoder), fp32.
+
+    Raises:
+        ConfigError: it is of another width.
+    """
+    from transformers import CLIPTextModel
+
+    encoder = CLIPTextModel.from_pretrained(folder).float()
+    width = encoder.config.hidden_size
+    if width != family.text_encoder["hidden_size"]:
+        raise ConfigError(f"The text encoder in {folder} is {width} wide, the {family.name} family's {family.text_encoder['hidden_size']}. Take the adapter out of that folder's reach.")
+    return encoder
 
 
 def load_autoencoder(base: str | Path) -> nn.Module:
@@ -58,10 +83,14 @@ def autoencoder_weights(base: str | Path) -> Path:
 
 
 def save_text_encoder(encoder: nn.Module, folder: Path) -> None:
-    """As Arc2Face publishes its own, so that ComfyUI's Load CLIP reads it too: transformers 5 would leave "text_model." out of the names."""
-    encoder.config.save_pretrained(folder)
+    """As Arc2Face publishes its own, so that ComfyUI's Load CLIP reads it too: transformers 5 would leave "text_model." out of the names.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
+    write_whole(folder / "config.json", lambda file: file.write(encoder.config.to_json_string().encode()))
     weights = {k if k.startswith("text_model.") else f"text_model.{k}": v.contiguous() for k, v in encoder.state_dict().items()}
-    save_file(weights, str(folder / "model.safetensors"), metadata={"format": "pt"})
+    write_whole(folder / "model.safetensors", lambda file: file.write(save(weights, metadata={"format": "pt"})))
 
 
 def _from_folder(folder: Path) -> tuple[nn.Module, nn.Module]:

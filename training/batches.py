@@ -95,23 +95,30 @@ class StepData(Dataset):
 @dataclass(frozen=True)
 class Draws:
     """Random numbers of a step, of this process: timesteps [G, B], noise [G, B, 4, h, w], the latent's own noise [G, 4, h, w], and a
-    uniform number [G] that decides whether an image loses its identity. B rows an image."""
+    uniform number [G] that decides whether an image loses its identity. B rows an image. everyones_chance: that of all processes' images."""
 
     timesteps: Tensor
     noise: Tensor
     latent_noise: Tensor
     chance: Tensor
+    everyones_chance: Tensor
+
+
+def step_seed(seed: int, step: int) -> int:
+    """64 bits for any seed; those that a seed has beyond 24 bits go over all of them."""
+    return ((seed << 40) + step + (seed >> 24) * 0x9E3779B97F4A7C15) % 2**64
 
 
 def draw(seed: int, step: int, world: World, images: int, rows: int, shape: tuple[int, ...], power: float) -> Draws:
     """Draws for all processes and returns this one's part; evenly spread timesteps 0..999 (power below 1: more of the noisy ones)."""
-    generator = torch.Generator(world.device).manual_seed((seed << 40) + step)
+    generator = torch.Generator(world.device).manual_seed(step_seed(seed, step))
     everyone, device = images * world.size, world.device
     timesteps = draw_timesteps(everyone * rows, device, power, generator).view(everyone, rows)
     noise = torch.randn((everyone, rows, *shape), generator=generator, device=device)
     latent_noise = torch.randn((everyone, *shape), generator=generator, device=device)
+    chance = torch.rand(everyone, generator=generator, device=device)
     mine = slice(world.rank * images, (world.rank + 1) * images)
-    return Draws(timesteps[mine], noise[mine], latent_noise[mine], torch.rand(everyone, generator=generator, device=device)[mine])
+    return Draws(timesteps[mine], noise[mine], latent_noise[mine], chance[mine], chance)
 
 
 def _tensor(array: np.ndarray) -> Tensor:

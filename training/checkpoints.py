@@ -2,14 +2,47 @@
 
 from __future__ import annotations
 
+import pickle
 from pathlib import Path
 from typing import Any
 
 from training.config import ConfigError
 from training.loop import load_checkpoint, save_checkpoint
 
-FREE = {"out", "steps", "workers", "log_every", "sample_every", "save_every", "keep_last", "keep_every", "compile", "wandb", "dry_run", "data", "base", "init", "diverged"}
-"""Settings that may differ when a run goes on; any other would make the continuation another run."""
+FREE = {
+    "out", "steps", "workers", "log_every", "sample_every", "save_every", "keep_last", "keep_every", "compile", "wandb", "dry_run", "data", "base", "init", "diverged",
+    "device", "learning_rate", "batch", "images_per_batch", "accumulate", "gradient_checkpointing",
+}  # fmt: skip
+"""Settings that may differ when a run goes on; any other would make the continuation another run. Folders may move, and images be shared out
+otherwise over processes and micro-batches: what lies in the folders and the images a step are compared (`inputs`)."""
+
+NOTED = ("learning_rate", "batch", "images_per_batch", "accumulate", "gradient_checkpointing")
+"""Those of them whose change is printed."""
+
+
+def saved_checkpoints(out: Path) -> list[Path]:
+    """The whole checkpoints of a run's folder, the oldest first."""
+    return sorted((out / "checkpoints").glob("step_*.pt"))
+
+
+def read_checkpoint(path: Path) -> dict[str, Any]:
+    """
+    Raises:
+        ConfigError: it is cut or damaged; the sentence names the newest older one that is whole.
+    """
+    if (state := _read(path)) is not None:
+        return state
+    older = next((p for p in reversed(saved_checkpoints(path.parent.parent)) if p.name < path.name and _read(p)), None)
+    remedy = f"{older} is whole: remove {path.name} to take that one." if older else "There is no older one that is whole; begin again with another --out."
+    raise ConfigError(f"{path} is missing, cut or damaged. {remedy}")
+
+
+def _read(path: Path) -> dict[str, Any] | None:
+    """None for a damaged file, too."""
+    try:
+        return load_checkpoint(path)
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError):  # which one depends on where it is cut
+        return None
 
 
 class Checkpoints:
@@ -17,42 +50,38 @@ class Checkpoints:
 
     Args:
         settings: the run's, as plain values (training.config.to_dict).
+        inputs: what else must be the same when a run goes on, by name: fingerprints of what it reads, images a step.
         keep_last: how many of the newest stay. keep_every: those at multiples of it stay too (0: none).
     """
 
-    def __init__(self, out: Path, settings: dict[str, Any], keep_last: int, keep_every: int) -> None:
-        self.folder, self.settings = out / "checkpoints", settings
+    def __init__(self, out: Path, settings: dict[str, Any], inputs: dict[str, Any], keep_last: int, keep_every: int) -> None:
+        self.folder, self.settings, self.inputs = out / "checkpoints", settings, inputs
         self.keep_last, self.keep_every = max(1, keep_last), keep_every
 
     def save(self, step: int, **state: Any) -> Path:
         """Saves what `step` finished steps have made, then removes what is not to be kept."""
         path = self.folder / f"step_{step:08d}.pt"
-        save_checkpoint(path, **state, step=step, settings=self.settings)
-        for old in self.all()[: -self.keep_last]:
+        save_checkpoint(path, **state, step=step, settings=self.settings, inputs=self.inputs)
+        for old in saved_checkpoints(self.folder.parent)[: -self.keep_last]:
             if not self.keep_every or int(old.stem[5:]) % self.keep_every:
                 old.unlink(missing_ok=True)
         return path
-
-    def all(self) -> list[Path]:
-        """Whole checkpoints, the oldest first."""
-        return sorted(self.folder.glob("step_*.pt"))
 
     def load(self) -> dict[str, Any] | None:
         """The newest checkpoint, or None.
 
         Raises:
-            ConfigError: it was made with other settings.
+            ConfigError: it is damaged, or was made with other settings or inputs.
         """
         for part in self.folder.glob(".step_*.part"):  # of a run that was killed while saving
             part.unlink(missing_ok=True)
-        if not (found := self.all()):
+        if not (found := saved_checkpoints(self.folder.parent)):
             return None
-        state = load_checkpoint(found[-1])
+        state = read_checkpoint(found[-1])
         theirs = state["settings"]
-        if other := {k for k in {*theirs, *self.settings} - FREE if theirs.get(k) != self.settings.get(k)}:
-            name = sorted(other)[0]
-            raise ConfigError(
-                f"{found[-1]} was made with {name} = {theirs.get(name)!r}, this run has {self.settings.get(name)!r}. "
-                f"Use the same settings to go on, or another --out."
-            )
+        pairs = [(name, theirs.get(name), self.settings.get(name)) for name in sorted({*theirs, *self.settings} - FREE)]
+        pairs += [(name, value, self.inputs[name]) for name, value in state.get("inputs", {}).items()]
+        for name, old, new in pairs:
+            if old != new:
+                raise ConfigError(f"{found[-1]} was made with {name} = {old!r}, this run has {new!r}. Use the same to go on, or another --out.")
         return state

@@ -6,9 +6,11 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from types import UnionType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
@@ -16,6 +18,9 @@ from facecrafter_core.errors import FaceCrafterError
 from training.pairs import PairRules
 
 PRESETS = Path(__file__).parent / "presets"
+
+LEAST = {"steps": 1, "batch": 1, "images_per_batch": 1, "accumulate": 1, "workers": 0, "seed": 0, "log_every": 0, "sample_every": 0, "save_every": 0, "keep_every": 0}
+"""Of whole numbers among the settings."""
 
 
 class ConfigError(FaceCrafterError):
@@ -49,6 +54,8 @@ class StageConfig:
     """gamma of the Min-SNR weighting; 0 is the plain loss."""
     timestep_power: float = 1.0
     """Below 1: more of the noisy timesteps."""
+    device: Literal["auto", "cuda", "cpu"] = "auto"
+    """auto: the GPU where there is one; the full family then needs one."""
     precision: Literal["bf16", "fp32"] = "bf16"
     """Arithmetic on a GPU; trained weights stay fp32, frozen ones are stored in this type."""
     gradient_checkpointing: bool = False
@@ -58,8 +65,11 @@ class StageConfig:
     """Processes that read and draw ahead."""
     seed: int = 0
     log_every: int = 50
+    """Steps from log line to log line; 0: with the checkpoints alone."""
     sample_every: int = 2000
+    """Steps from sheet to sheet, with held-out losses; 0: none."""
     save_every: int = 1000
+    """Steps from checkpoint to checkpoint; 0: at the end alone."""
     keep_last: int = 2
     keep_every: int = 0
     """Checkpoints at multiples of this are never removed; 0 keeps none but the last."""
@@ -69,6 +79,11 @@ class StageConfig:
     """Project of Weights & Biases, if it is installed."""
     dry_run: bool = False
     """Print the settings, sizes and estimates, and stop."""
+
+    def __post_init__(self) -> None:
+        for name, least in LEAST.items():
+            if (found := getattr(self, name, least)) < least:
+                raise ConfigError(f"Expected at least {least} for --{name.replace('_', '-')}, found {found}.")
 
 
 @dataclass(frozen=True)
@@ -124,18 +139,44 @@ def from_yaml(kind: type[C], preset: str) -> C:
     path = Path(preset) if preset.endswith((".yaml", ".yml")) else PRESETS / f"{preset}.yaml"
     if not path.is_file():
         raise ConfigError(f"Expected a preset out of {sorted(p.stem for p in PRESETS.glob('*.yaml'))} or a YAML file, found {preset!r}.")
-    values = yaml.safe_load(path.read_text()) or {}
-    known = {f.name for f in fields(kind)}
-    if unknown := sorted(set(values) - known):
-        raise ConfigError(f"{path.name} has unknown settings {unknown}; expected some of {sorted(known)}.")
-    if isinstance(values.get("rules"), dict):
-        values["rules"] = PairRules(**values["rules"])
-    values |= {name: Path(values[name]) for name in ("data", "out") if name in values}
-    values["init"] = tuple(Path(p) for p in values.get("init", ()))
+    try:
+        values = yaml.safe_load(path.read_bytes()) or {}
+    except yaml.YAMLError as error:
+        raise ConfigError(f"{path.name} is no YAML that can be read: {' '.join(str(error).split())}.") from error
     import tyro
 
-    missing = {name: tyro.MISSING for name in ("data", "base", "out") if name not in values}
-    return kind(**missing, **values)
+    missing = dict.fromkeys(("data", "base", "out"), tyro.MISSING)
+    return kind(**{**missing, **_settings(kind, values, path.name)})
+
+
+def _settings(kind: type, values: Any, where: str) -> dict[str, Any]:
+    """Settings of a class by name, from YAML's plain values."""
+    kinds = get_type_hints(kind)
+    if not isinstance(values, dict):
+        raise ConfigError(f"Expected settings as NAME: VALUE in {where}, found {values!r}.")
+    if unknown := sorted(map(str, values.keys() - kinds.keys())):
+        raise ConfigError(f"{where} has unknown settings {unknown}; expected some of {sorted(kinds)}.")
+    return {name: _setting(kinds[name], value, f"{name} in {where}") for name, value in values.items()}
+
+
+def _setting(kind: Any, value: Any, where: str) -> Any:
+    """One value as its setting's type; to YAML, 1e-4 is text."""
+    outer, inner = get_origin(kind), get_args(kind)
+    if is_dataclass(kind):
+        return kind(**_settings(kind, value, where))
+    if outer is tuple and isinstance(value, list):
+        return tuple(_setting(inner[0], v, where) for v in value)
+    if outer is UnionType:  # a number or None
+        return None if value is None else _setting(inner[0], value, where)
+    if type(value) is kind or (outer is Literal and value in inner):
+        return value
+    if kind is Path and isinstance(value, str):
+        return Path(value)
+    if kind is float and not isinstance(value, bool):
+        with suppress(TypeError, ValueError):
+            return float(value)
+    expected = {float: "a number", int: "a whole number", bool: "true or false", str: "text", Path: "a path"}.get(kind)
+    raise ConfigError(f"Expected {expected or (' or '.join(inner) if outer is Literal else 'a list')} for {where}, found {value!r}.")
 
 
 def to_dict(config: Any) -> dict[str, Any]:

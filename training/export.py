@@ -14,13 +14,14 @@ from typing import Any
 
 import torch
 
-from facecrafter_core.control.adapter import save_adapter
+from facecrafter_core.control.adapter import FaceCrafterAdapter, save_adapter
+from facecrafter_core.control.config import PRESETS
 from facecrafter_core.diffusion.families import FAMILIES
 from facecrafter_core.errors import FaceCrafterError
 from training.base import load_base, save_text_encoder
+from training.checkpoints import read_checkpoint, saved_checkpoints
 from training.config import ConfigError
-from training.loop import load_checkpoint
-from training.stage import new_or_loaded_adapter
+from training.loop import make_folder
 
 CARD = """---
 license: {license}
@@ -52,23 +53,20 @@ def export(run: Path, out: Path, licence: str, checkpoint: Path | None = None, b
         base: where the run's base lies now, if it has moved (needed where the text encoder was trained).
 
     Raises:
-        ConfigError: no checkpoint there, or the base is missing.
+        ConfigError: no checkpoint there, a damaged one, or the base is missing. OutputError: OUT cannot be written.
     """
-    found = sorted((run / "checkpoints").glob("step_*.pt"))
+    found = saved_checkpoints(run)
     if checkpoint is None and not found:
         raise ConfigError(f"Expected checkpoints of a training run in {run / 'checkpoints'}, found none.")
-    path = checkpoint or found[-1]
-    state = load_checkpoint(path)
-    if state is None:
-        raise ConfigError(f"There is no checkpoint at {path}.")
+    state = read_checkpoint(checkpoint or found[-1])
     settings, family = state["settings"], FAMILIES[state["settings"]["family"]]
     weights = dict(zip(state["weights"], state["average"], strict=True))
     parts = {part: {k.removeprefix(f"{part}."): v for k, v in weights.items() if k.startswith(f"{part}.")} for part in ("adapter", "text_encoder")}
     has = {module: any(k.startswith(f"{module}.") for k in parts["adapter"]) for module in ("landmark", "emotion")}
-    adapter = new_or_loaded_adapter(family, (), **has)
+    adapter = FaceCrafterAdapter(PRESETS[family.name], **has)
     adapter.load_state_dict(parts["adapter"])
     stage = settings.get("module", "joint")
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     save_adapter(adapter, out / "adapter.safetensors", torch.float16, stage=stage, license=licence, steps=str(state["step"]))
     if parts["text_encoder"]:
         encoder = load_base(base or settings["base"], family)[1]

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import time
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from training.config import StageConfig, to_dict
+from training.config import ConfigError, StageConfig, to_dict
 from training.estimate import peak_tflops
-from training.loop import World
+from training.loop import World, due, make_folder
 
 
 class Log:
@@ -23,11 +25,16 @@ class Log:
         images, rows: a step, over all processes.
         start: the first step of this process's run.
         lowest: the lowest mean loss of earlier log lines (of a run that goes on).
+        flops: of a step and process, for their share of what the GPU can do; 0 where that is not known.
+
+    Raises:
+        ConfigError: W&B is asked for and not installed. OutputError: OUT cannot be written.
     """
 
-    def __init__(self, config: StageConfig, world: World, images: int, rows: int, start: int, lowest: float = float("inf")) -> None:
-        self.config, self.world, self.images, self.rows, self.start, self.lowest = config, world, images, rows, start, lowest
-        self.flops = 0.0  # of a step and process; set when known
+    def __init__(
+        self, config: StageConfig, world: World, images: int, rows: int, start: int, lowest: float = float("inf"), flops: float = 0.0
+    ) -> None:
+        self.config, self.world, self.images, self.rows, self.start, self.lowest, self.flops = config, world, images, rows, start, lowest, flops
         self.sums: dict[str, Tensor] = {}
         self.micro = 0
         self.mark = time.perf_counter()
@@ -35,15 +42,13 @@ class Log:
         self.writers: list[Any] = []
         self.run: Any = None
         if world.rank == 0:
-            config.out.mkdir(parents=True, exist_ok=True)
+            make_folder(config.out)
             if importlib.util.find_spec("tensorboard"):
                 from torch.utils.tensorboard import SummaryWriter
 
                 self.writers.append(SummaryWriter(str(config.out / "tensorboard")))
             if config.wandb:
-                import wandb
-
-                self.run = wandb.init(project=config.wandb, dir=str(config.out), config=to_dict(config), resume="allow", id=config.out.name)
+                self._start_wandb()
 
     def add(self, **values: Tensor) -> None:
         """One micro-batch's losses; they stay on the device."""
@@ -62,20 +67,22 @@ class Log:
         """Prints when a line is due: every `log_every` steps, and with each checkpoint.
 
         Raises:
-            FloatingPointError: the loss is not finite, or far above what it was.
+            FloatingPointError: the loss or the gradient is not finite, or the loss is far above what it was.
         """
         if done == self.start + 1:  # the first step compiles and warms up
             self._sync()
             self.mark, self.first, self.idle = time.perf_counter(), done, 0.0
-        if done % self.config.log_every and done % self.config.save_every and done != self.config.steps:
+        if not any(due(every, done, self.config.steps) for every in (self.config.log_every, self.config.save_every)):
             return  # a checkpoint is never saved before its losses have been looked at
         values = {name: total.item() / self.micro for name, total in self.world.mean(self.sums).items()}
         values["norm"] = float(norm)
         self.sums, self.micro = {}, 0
         self._print(done, values)
-        loss = values["loss"]
+        loss, norm = values["loss"], values["norm"]
         if not np.isfinite(loss):
             raise FloatingPointError(f"The loss is {loss} in the steps before {done}.")
+        if not np.isfinite(norm):  # the weights are spoiled already, and no loss has seen them yet
+            raise FloatingPointError(f"The gradient's norm is {norm} at step {done}.")
         if loss > self.config.diverged * self.lowest:
             raise FloatingPointError(f"The loss rose to {loss:.4f} in the steps before {done}; its lowest was {self.lowest:.4f}.")
         self.lowest = min(self.lowest, loss)
@@ -100,22 +107,44 @@ class Log:
         print(text, flush=True)
         with open(self.config.out / "log.jsonl", "a") as file:
             file.write(json.dumps(line) + "\n")
+        self._curves(line, done)
+
+    def held_out(self, table: Mapping[str, Mapping[int, float]], done: int) -> None:
+        """Losses by condition and timestep, as a line of OUT/held_out.jsonl and as curves."""
+        values = {f"{condition}/{level}": round(loss, 6) for condition, row in table.items() for level, loss in row.items()}
+        with open(self.config.out / "held_out.jsonl", "a") as file:
+            file.write(json.dumps({"step": done, **values}) + "\n")
+        self._curves({f"held out/{name}": value for name, value in values.items()}, done)
+
+    def _curves(self, values: Mapping[str, float], done: int) -> None:
         for writer in self.writers:
-            for name, value in line.items():
+            for name, value in values.items():
                 writer.add_scalar(name, value, done)
         if self.run is not None:
-            self.run.log(line, step=done)
+            self.run.log(dict(values), step=done)
 
     def picture(self, name: str, picture: np.ndarray, done: int) -> None:
         """A sheet, uint8 [H, W, 3], beside the curves."""
         for writer in self.writers:
             writer.add_image(name, picture, done, dataformats="HWC")
+        if self.run is not None:
+            self.run.log({name: self.wandb.Image(picture)}, step=done)
 
     def close(self) -> None:
         for writer in self.writers:
             writer.close()
         if self.run is not None:
             self.run.finish()
+
+    def _start_wandb(self) -> None:
+        """A run of W&B for each OUT, wherever it lies; started again, it goes on."""
+        try:
+            import wandb
+        except ImportError as error:
+            raise ConfigError("--wandb needs the package wandb, which is not installed: pip install wandb. Or leave --wandb out.") from error
+        config, place = self.config, self.config.out.resolve()
+        name, number = "/".join(place.parts[-2:]), hashlib.sha256(str(place).encode()).hexdigest()[:16]
+        self.wandb, self.run = wandb, wandb.init(project=config.wandb, dir=str(config.out), config=to_dict(config), name=name, id=number, resume="allow")
 
     def _sync(self) -> None:
         if self.world.device.type == "cuda":

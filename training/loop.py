@@ -12,14 +12,20 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from facecrafter_core.errors import OutputError
+
 
 class World:
-    """The processes of one run: one, or as many as torchrun starts."""
+    """The processes of one run: one, or as many as torchrun starts.
 
-    def __init__(self) -> None:
+    Args:
+        device: "cuda", "cpu", or "auto": the GPU where there is one.
+    """
+
+    def __init__(self, device: str = "auto") -> None:
         self.size = int(os.environ.get("WORLD_SIZE", 1))
         self.rank = int(os.environ.get("RANK", 0))
-        cuda = torch.cuda.is_available()
+        cuda = torch.cuda.is_available() if device == "auto" else device == "cuda"
         self.device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if cuda else torch.device("cpu")
         if cuda:
             torch.cuda.set_device(self.device)
@@ -46,6 +52,15 @@ class World:
         shared = torch.tensor([value], dtype=torch.float64, device=self.device)
         torch.distributed.broadcast(shared, 0)
         return shared.item()
+
+    def everyones(self, value: float) -> list[float]:
+        """The values of all processes, in the order of their ranks."""
+        if self.size == 1:
+            return [value]
+        shared = torch.zeros(self.size, dtype=torch.float64, device=self.device)
+        shared[self.rank] = value
+        torch.distributed.all_reduce(shared)
+        return shared.tolist()
 
     def mean(self, values: dict[str, Tensor]) -> dict[str, Tensor]:
         """The mean of each number over the processes."""
@@ -79,6 +94,11 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
     return peak * 0.5 * (1 + np.cos(np.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
 
 
+def due(every: int, done: int, steps: int) -> bool:
+    """Of what is done every so many steps and at the end; 0: at the end alone."""
+    return done == steps or (every > 0 and done % every == 0)
+
+
 class Average:
     """Exponential moving average of the trained parameters; the decay grows with the step, so that it forgets the start."""
 
@@ -95,6 +115,20 @@ class Average:
         """Exchanges the parameters and their averages; calling it twice restores both."""
         for p, m in zip(self.parameters, self.mean, strict=True):
             p.data, m.data = m.data, p.data
+
+
+def make_folder(folder: Path) -> None:
+    """
+    Raises:
+        OutputError: it cannot be made, or written in.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        reason = "" if os.access(folder, os.W_OK) else "you may not write there"
+    except OSError as error:
+        reason = error.strerror or str(error)
+    if reason:
+        raise OutputError(f"Could not make the folder {folder}: {reason}. Choose another --out.")
 
 
 def save_checkpoint(path: Path, **state: Any) -> None:

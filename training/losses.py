@@ -56,16 +56,18 @@ def condition_similarity(features: Tensor, mask: Tensor) -> Tensor:
     return under_mask.unflatten(2, (4, -1)).unflatten(1, (4, -1)).mean((2, 4))
 
 
-def attention_disentanglement_loss(similarity: Tensor, counted: Tensor | None = None) -> Tensor:
+def attention_disentanglement_loss(similarity: Tensor, counted: Tensor | None = None, count: Tensor | None = None) -> Tensor:
     """Eq. 3: the five pairs, for similarities [G, 4, 4] that have been averaged over the blocks (the expectation of Eq. 2).
 
     Args:
         counted: [G], 0 for images that are left out (their ID rows have lost the identity). The loss is the mean over the others.
+        count: what their sum is divided by, where these images are a part of a step: the number of counted images in a part, on average. So the
+            mean over the parts is the mean over all counted images, however they are shared out. None: the images counted here.
     """
     each = sum(similarity[:, a, b] for a, b in PAIRS)
     if counted is None:
         return each.mean()
-    return (each * counted).sum() / counted.sum().clamp(min=1)
+    return (each * counted).sum() / (counted.sum().clamp(min=1) if count is None else count)
 
 
 def total_loss(diffusion: Tensor, disentanglement: Tensor, weight: float) -> Tensor:

@@ -51,14 +51,15 @@ class ControlledModel(nn.Module):
 
     Args:
         compile_unet: compile denoiser and control modules as one graph; shapes must then stay the same.
+        base: fingerprint of UNet and text encoder as they were before this training, for its checkpoints.
     """
 
     def __init__(
-        self, unet: nn.Module, text_encoder: nn.Module, adapter: FaceCrafterAdapter, family: Family, compile_unet: bool = False
+        self, unet: nn.Module, text_encoder: nn.Module, adapter: FaceCrafterAdapter, family: Family, compile_unet: bool = False, base: str = ""
     ) -> None:
         super().__init__()
         install_branches(unet)
-        self.unet, self.text_encoder, self.adapter, self.family = unet, text_encoder, adapter, family
+        self.unet, self.text_encoder, self.adapter, self.family, self.base = unet, text_encoder, adapter, family, base
         # Left to itself, the compiler gives up channels-last for a whole training graph that has a convolution to half as many channels.
         options = {"force_layout_optimization": True}
         self.predict = torch.compile(self._predict, dynamic=False, options=options) if compile_unet else self._predict

@@ -35,6 +35,7 @@ from facecrafter_core.faces.emotion_estimators import AUTOMATIC, ESTIMATORS
 from facecrafter_core.files import write_whole
 from facecrafter_core.studio import check_device
 from training.extract import Extractor, Rows
+from training.loop import make_folder
 from training.prepared import ARRAYS, FORMAT, PreparedError
 from training.sources import READERS, Item, SourceError, open_source
 
@@ -243,9 +244,10 @@ def prepare(
     """Runs all of it; returns prepared.json's content.
 
     Raises:
-        SourceError: a source cannot be used. PreparedError: OUT holds another run. ModelError: models or the device are missing.
+        SourceError: a source cannot be used. PreparedError: OUT holds another run, or memory was short. ModelError: models or the device are missing.
         OutputError: OUT cannot be written.
     """
+    import torch
     from tqdm import tqdm
 
     if backend != "ray":  # the cluster's machines may have what this one lacks
@@ -253,7 +255,7 @@ def prepare(
     fingerprints = Extractor.fingerprints(family, models, emotion)
     items = list_items(sources, kind)
     plan = {"format": FORMAT, "family": family, "drawings": drawings, "models": fingerprints, "items": len(items), "digest": _digest(items)}
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     if (out / "prepared.json").is_file():
         old = json.loads((out / "prepared.json").read_text())
         if {k: old.get(k) for k in plan} != plan:
@@ -270,10 +272,15 @@ def prepare(
     run = run_ray if backend == "ray" else run_pool
     rejected = 0
     with tqdm(total=len(items), initial=len(items) - sum(len(c.items) for c in todo), unit="img", desc="Preparing", disable=None) as bar:
-        for count, bad in run(todo, Settings(family, models, drawings, device, emotion), out, processes) if todo else ():
-            rejected += bad
-            bar.set_postfix(rejected=rejected)
-            bar.update(count)
+        try:
+            for count, bad in run(todo, Settings(family, models, drawings, device, emotion), out, processes) if todo else ():
+                rejected += bad
+                bar.set_postfix(rejected=rejected)
+                bar.update(count)
+        except torch.cuda.OutOfMemoryError as error:
+            raise PreparedError(
+                f"The memory of {device} was short. Finished chunks are kept: run again with the same arguments and fewer --processes than {processes}, or free memory there."
+            ) from error
     info = merge(chunks, out, plan)
     print(f"{info['images']} images of {info['people']} people in {out}; {info['rejected']} rejected (rejected.csv)")
     return info

@@ -10,20 +10,18 @@ for emotion, the pose is held and the expression differs.
 from __future__ import annotations
 
 from facecrafter_core.diffusion.families import new_scheduler
-from facecrafter_core.errors import FaceCrafterError
 from training.batches import StepData, draw
-from training.config import PretrainConfig, read_config
+from training.config import PretrainConfig
 from training.diffusion import Noising
-from training.loop import World
 from training.losses import diffusion_loss, min_snr_weights
 from training.model import Rows
 from training.pairs import Pairs
 from training.report import Report
-from training.stage import Stage, clean_latents, dry_run, open_data, prepare_model
+from training.stage import Stage, clean_latents, command, dry_run, open_data, open_world, prepare_model, step_flops
 
 
 def train(config: PretrainConfig) -> None:
-    world = World()
+    world = open_world(config)
     landmark, emotion = config.module == "landmark", config.module == "emotion"
     training, validation = open_data(config)
     pairs = Pairs(training, config.module, config.rules, config.seed)
@@ -38,8 +36,9 @@ def train(config: PretrainConfig) -> None:
         print(pairs.report(), flush=True)
 
     data = StepData(training, pairs, world, images, model.adapter.config.picture_size, drawings=landmark, emotions=emotion, masks=False)
-    report = Report.where_possible(validation, config.base, config.out, world.device) if world.rank == 0 else None
-    stage = Stage(config, world, model, images * world.size, images * world.size, config.module, report)
+    report = Report.where_possible(validation, config.base, config.out, world.device) if world.rank == 0 and config.sample_every else None
+    flops = step_flops(config, world, model, rows, config.batch)
+    stage = Stage(config, world, model, images * world.size, images * world.size, config.module, report, flops)
     batches = data.read_ahead(stage.start, config.steps, config.workers, world.device)
     for step in stage.steps():
         batch = next(batches)
@@ -55,10 +54,7 @@ def train(config: PretrainConfig) -> None:
 
 
 def main() -> None:
-    try:
-        train(read_config(PretrainConfig, __doc__))
-    except FaceCrafterError as error:
-        raise SystemExit(f"error: {error}") from None
+    command(train, PretrainConfig, __doc__)
 
 
 if __name__ == "__main__":

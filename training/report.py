@@ -55,12 +55,13 @@ class Report:
         print("no held-out losses and no sample sheets: the base has no vae, or fewer than two people are kept for validation", flush=True)
         return None
 
-    def __call__(self, model: ControlledModel, done: int) -> np.ndarray:
-        """Prints the table and writes OUT/sheets/step_N.jpg; returns the sheet, uint8 [H, W, 3]."""
-        print(format_table(self.losses(model)), flush=True)
+    def __call__(self, model: ControlledModel, done: int) -> tuple[dict[str, dict[int, float]], np.ndarray]:
+        """Prints the losses and writes OUT/sheets/step_N.jpg; returns the losses, and the sheet, uint8 [H, W, 3]."""
+        losses = self.losses(model)
+        print(format_table(losses), flush=True)
         rows = self.sheet(model)
         save_sheet(rows, self.out / f"sheets/step_{done:08d}.jpg")
-        return (np.concatenate([np.concatenate(row, axis=1) for row in rows]).clip(0, 1) * 255).astype(np.uint8)
+        return losses, (np.concatenate([np.concatenate(row, axis=1) for row in rows]).clip(0, 1) * 255).astype(np.uint8)
 
     def losses(self, model: ControlledModel) -> dict[str, dict[int, float]]:
         """Held-out loss with none, ID, and what the adapter controls, by timestep."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
@@ -12,29 +12,79 @@ from torch import Tensor
 
 from facecrafter_core.control.adapter import FaceCrafterAdapter, load_adapter, save_adapter
 from facecrafter_core.control.config import PRESETS
-from facecrafter_core.diffusion.families import FAMILIES, Family
-from training.base import autoencoder_weights, load_base, save_text_encoder
+from facecrafter_core.diffusion.families import FAMILIES
+from facecrafter_core.errors import FaceCrafterError
+from facecrafter_core.files import write_whole
+from facecrafter_core.studio import check_device
+from training.base import autoencoder_weights, load_base, load_text_encoder, networks_fingerprint, save_text_encoder
 from training.batches import Batch
-from training.checkpoints import Checkpoints
-from training.config import ConfigError, StageConfig, to_dict
-from training.estimate import Estimate, estimate
+from training.checkpoints import NOTED, Checkpoints, saved_checkpoints
+from training.config import C, ConfigError, StageConfig, read_config, to_dict
+from training.estimate import Estimate, estimate, peak_tflops
 from training.logs import Log
-from training.loop import Average, World, learning_rate
+from training.loop import Average, World, due, learning_rate
 from training.model import ControlledModel, Rows, spread
 from training.prepared import Prepared, PreparedError, fingerprint
 from training.report import Report
 
 
-def new_or_loaded_adapter(family: Family, init: tuple[Path, ...], landmark: bool, emotion: bool) -> FaceCrafterAdapter:
-    """An adapter with these modules; what the files of `init` hold is taken from them, the later file first."""
-    adapter = FaceCrafterAdapter(PRESETS[family.name], landmark=landmark, emotion=emotion)
-    known = set(adapter.state_dict())
-    for path in init:
+def command(train: Callable[[C], None], kind: type[C], description: str | None) -> None:
+    """A stage's command line; what is the user's to mend ends in one sentence."""
+    try:
+        config = read_config(kind, description)
+        train(config)
+    except torch.cuda.OutOfMemoryError:
+        size = "--batch" if hasattr(config, "batch") else "--images-per-batch"
+        saved = saved_checkpoints(config.out)
+        raise SystemExit(
+            f"error: The GPU's memory was short. Halve {size} and double --accumulate, which trains the same, or give --gradient-checkpointing. "
+            + (f"The same --out then goes on after {saved[-1]}." if saved else "There is no checkpoint yet.")
+        ) from None
+    except FaceCrafterError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
+def open_world(config: StageConfig) -> World:
+    """The processes of this run; prints the device.
+
+    Raises:
+        ModelError: torch cannot use the device. ConfigError: the full family would train on the CPU, and nobody asked for that.
+    """
+    if config.device != "auto":
+        check_device(config.device)
+    elif config.family == "full" and not torch.cuda.is_available() and not config.dry_run:
+        raise ConfigError("Expected a GPU for the full family, torch finds none on this machine. Mend that, or give --device cpu if weeks on the CPU are meant.")
+    world = World(config.device)
+    if world.rank == 0:
+        name = torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU"
+        print(f"device: {name}, {world.size} {'process' if world.size == 1 else 'processes'}", flush=True)
+    return world
+
+
+def start_from(adapter: FaceCrafterAdapter, files: tuple[Path, ...]) -> dict[str, Path]:
+    """Gives an adapter the modules that it shares with these files; where several have a module, the last file's counts.
+
+    Returns:
+        the file that each module is from; new modules are missing.
+
+    Raises:
+        ConfigError: a file was made for other sizes, or gives nothing.
+    """
+    known, given = set(adapter.state_dict()), {}
+    for path in files:
         loaded = load_adapter(path)
         if loaded.config != adapter.config:
-            raise ConfigError(f"{path} was made for other sizes ({loaded.config.family}) than the {family.name} preset. Start from an adapter of this family.")
+            raise ConfigError(f"{path} was made for other sizes ({loaded.config.family}) than the {adapter.config.family} preset. Start from an adapter of this family.")
         adapter.load_state_dict({k: v for k, v in loaded.state_dict().items() if k in known}, strict=False)
-    return adapter
+        given |= {module: path for module in modules_of(loaded) if module in modules_of(adapter)}
+    if useless := [path for path in files if path not in given.values()]:
+        trained = " and ".join(modules_of(adapter))
+        raise ConfigError(f"Expected that each file of --init gives a module that this stage trains ({trained}) and no later file replaces; {useless[0]} gives none. Leave it out.")
+    return given
+
+
+def modules_of(adapter: FaceCrafterAdapter) -> list[str]:
+    return [name for name in ("landmark", "emotion") if getattr(adapter, name) is not None]
 
 
 class Stage:
@@ -51,20 +101,25 @@ class Stage:
         images, rows: a step, over all processes and micro-batches.
         name: stage, as the adapter file says it.
         report: losses and samples of people who are not trained on, or None.
+        flops: of a step and process (step_flops).
     """
 
-    def __init__(self, config: StageConfig, world: World, model: ControlledModel, images: int, rows: int, name: str, report: Report | None = None) -> None:
+    def __init__(
+        self, config: StageConfig, world: World, model: ControlledModel, images: int, rows: int, name: str, report: Report | None = None, flops: float = 0.0
+    ) -> None:
         self.config, self.world, self.model, self.name, self.report = config, world, model, name, report
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(
             self.parameters, config.learning_rate, weight_decay=config.weight_decay, fused=world.device.type == "cuda"
         )
         self.average = Average(self.parameters, config.ema)
-        self.checkpoints = Checkpoints(config.out, to_dict(config), config.keep_last, config.keep_every)
+        inputs = {"images a step": images, "fingerprint of --data": fingerprint(config.data / "prepared.json"), "fingerprint of --base": model.base}
+        self.checkpoints = Checkpoints(config.out, to_dict(config), inputs, config.keep_last, config.keep_every)
         self.trained = world.wrap(model)
         self.start, lowest = self._resume()
-        self.log = Log(config, world, images, rows, self.start, lowest)
-        self.saved = self.checkpoints.all()[-1] if self.checkpoints.all() else None
+        if len(found := sorted(set(world.everyones(self.start)))) > 1:
+            raise ConfigError(f"The processes found {' and '.join(f'{n:.0f}' for n in found)} finished steps in {config.out}. Give --out a folder that all machines share.")
+        self.log = Log(config, world, images, rows, self.start, lowest, flops)
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.config.precision == "bf16" and self.world.device.type == "cuda")
@@ -88,30 +143,34 @@ class Stage:
             try:
                 self.log.end_step(done, norm)
             except FloatingPointError as error:
-                where = f"The last good checkpoint is {self.saved}." if self.saved else "There is no checkpoint yet."
+                saved = saved_checkpoints(config.out)  # on the disk, so that every process names the same
+                where = f"The last good checkpoint is {saved[-1]}." if saved else "There is no checkpoint yet."
                 raise SystemExit(f"{error} {where} Lower --learning-rate, or look at the data.") from None
             if self.world.rank == 0:
-                if self.report and (done % config.sample_every == 0 or done == config.steps):
+                if self.report and due(config.sample_every, done, config.steps):
                     self.average.swap()
                     self.log.pause()
-                    self.log.picture("samples", self.report(self.model, done), done)
+                    held_out, sheet = self.report(self.model, done)
+                    self.log.held_out(held_out, done)
+                    self.log.picture("samples", sheet, done)
                     self.log.resume()
                     self.average.swap()
-                if done % config.save_every == 0 or done == config.steps:
+                if due(config.save_every, done, config.steps):
                     self._save(done)
-        if self.world.rank == 0 and self.start < config.steps:
-            self.export()
+        if self.world.rank == 0:
+            self.export()  # of a finished run too: it may have been killed between its last checkpoint and here
         self.log.close()
         self.world.close()
 
     def export(self) -> None:
-        """Adapter file of the averaged weights, and the text encoder where it was trained: OUT/adapter.safetensors, OUT/text_encoder."""
+        """Adapter file of the averaged weights, and the text encoder where it was trained: OUT/adapter.safetensors, OUT/text_encoder. Each file is
+        written whole or not at all."""
         self.average.swap()
         save_adapter(self.model.adapter, self.config.out / "adapter.safetensors", torch.float16, stage=self.name)
         if any(p.requires_grad for p in self.model.text_encoder.parameters()):
             save_text_encoder(self.model.text_encoder, self.config.out / "text_encoder")
         self.average.swap()
-        (self.config.out / "settings.json").write_text(json.dumps(to_dict(self.config), indent=2) + "\n")
+        write_whole(self.config.out / "settings.json", lambda file: file.write((json.dumps(to_dict(self.config), indent=2) + "\n").encode()))
 
     def _learning_rate(self, step: int) -> float:
         c = self.config
@@ -123,13 +182,15 @@ class Stage:
 
     def _save(self, done: int) -> None:
         state = {"weights": self._trained_state(), "average": self.average.mean, "optimizer": self.optimizer.state_dict(), "lowest": self.log.lowest}
-        self.saved = self.checkpoints.save(done, **state)
+        self.checkpoints.save(done, **state)
 
     def _resume(self) -> tuple[int, float]:
         """Finished steps, and the lowest mean loss so far."""
         state = self.checkpoints.load()
         if state is None:
             return 0, math.inf
+        if state["step"] > self.config.steps:
+            raise ConfigError(f"The run in {self.config.out} has done {state['step']} steps, more than --steps {self.config.steps}. Give as many at least, or another --out.")
         weights = self._trained_state()
         if set(weights) != set(state["weights"]):
             raise ConfigError(f"The checkpoint in {self.checkpoints.folder} holds other trained weights than this stage. Use another --out.")
@@ -140,6 +201,10 @@ class Stage:
         self.average.mean = [m.to(self.world.device) for m in state["average"]]
         if self.world.rank == 0:
             print(f"resuming after step {state['step']} of {self.config.steps}", flush=True)
+            now = to_dict(self.config)
+            for name in NOTED:
+                if now.get(name) != (before := state["settings"].get(name)):
+                    print(f"{name} was {before} until there, and is {now[name]} from there on", flush=True)
         return state["step"], state["lowest"]
 
 
@@ -152,14 +217,23 @@ def prepare_model(config: StageConfig, world: World, landmark: bool, emotion: bo
     family = FAMILIES[config.family]
     torch.manual_seed(config.seed)
     unet, encoder = load_base(config.base, family)
-    adapter = new_or_loaded_adapter(family, config.init, landmark, emotion).requires_grad_(True).train()
+    base = networks_fingerprint(unet, encoder)
+    adapter = FaceCrafterAdapter(PRESETS[family.name], landmark=landmark, emotion=emotion).requires_grad_(True).train()
+    given = start_from(adapter, config.init)
+    origins = [f"{module} from {given[module]}" if module in given else f"{module} new" for module in modules_of(adapter)]
+    if text_encoder:  # the joint stage's lies beside its adapter
+        beside = [path.parent / "text_encoder" for path in config.init if (path.parent / "text_encoder/config.json").is_file()]
+        encoder = load_text_encoder(beside[-1], family) if beside else encoder
+        origins.append(f"text encoder from {beside[-1]}" if beside else "text encoder of the base")
+    if world.rank == 0:
+        print(f"start: {', '.join(origins)}", flush=True)
     low = torch.bfloat16 if config.precision == "bf16" and world.device.type == "cuda" else torch.float32
     unet.to(world.device, low, memory_format=torch.channels_last)
     encoder.to(world.device, torch.float32 if text_encoder else low).requires_grad_(text_encoder)
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
         unet.train()
-    return ControlledModel(unet, encoder, adapter.to(world.device), family, config.compile and world.device.type == "cuda")
+    return ControlledModel(unet, encoder, adapter.to(world.device), family, config.compile and world.device.type == "cuda", base)
 
 
 def open_data(config: StageConfig) -> tuple[Prepared, Prepared]:
@@ -205,6 +279,19 @@ def dry_run(config: StageConfig, model: ControlledModel, rows: Rows, count: int,
     print(f"        activations {found.activations / gib:.2f} GiB (eager, without gradient checkpointing)")
     print(f"{images} images a step, {usable} usable images: {math.ceil(usable / images)} steps an epoch, {config.steps * images / usable:.1f} epochs")
     return True
+
+
+def step_flops(config: StageConfig, world: World, model: ControlledModel, rows: Rows, count: int) -> float:
+    """Of a step's micro-batches of `count` rows in one process, forward and backward; 0 where nobody would read it, or the GPU's peak is not known.
+    What gradient checkpointing computes again is not counted, as is usual."""
+    if world.rank or peak_tflops(world.device) is None:
+        return 0.0
+    if config.gradient_checkpointing:
+        model.unet.disable_gradient_checkpointing()
+    flops = micro_batch(model, rows, count, getattr(config, "ad_weight", 0) > 0).flops * config.accumulate
+    if config.gradient_checkpointing:
+        model.unet.enable_gradient_checkpointing()
+    return flops
 
 
 def micro_batch(model: ControlledModel, rows: Rows, count: int, disentangle: bool) -> Estimate:

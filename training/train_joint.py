@@ -14,16 +14,14 @@ import torch
 from torch import Tensor
 
 from facecrafter_core.diffusion.families import new_scheduler
-from facecrafter_core.errors import FaceCrafterError
 from training.batches import StepData, draw
-from training.config import ConfigError, JointConfig, read_config
+from training.config import ConfigError, JointConfig
 from training.diffusion import Noising
-from training.loop import World
 from training.losses import attention_disentanglement_loss, diffusion_loss, min_snr_weights, total_loss
 from training.model import Rows, spread
 from training.pairs import Pairs
 from training.report import Report
-from training.stage import Stage, clean_latents, dry_run, open_data, prepare_model
+from training.stage import Stage, clean_latents, command, dry_run, open_data, open_world, prepare_model, step_flops
 
 
 def by_condition(values: Tensor) -> Tensor:
@@ -34,7 +32,7 @@ def by_condition(values: Tensor) -> Tensor:
 def train(config: JointConfig) -> None:
     if config.replicas < 4 or config.replicas % 4:
         raise ConfigError(f"Expected a number of replicas that four conditions can share evenly (4, 8, 12, 16, ...), found {config.replicas}.")
-    world = World()
+    world = open_world(config)
     training, validation = open_data(config)
     pairs = Pairs(training, "joint", config.rules, config.seed)
     model = prepare_model(config, world, landmark=True, emotion=True, text_encoder=True)
@@ -49,12 +47,14 @@ def train(config: JointConfig) -> None:
 
     masks = config.ad_weight > 0
     data = StepData(training, pairs, world, images, model.adapter.config.picture_size, drawings=True, emotions=True, masks=masks)
-    report = Report.where_possible(validation, config.base, config.out, world.device) if world.rank == 0 else None
-    stage = Stage(config, world, model, images * world.size, images * config.replicas * world.size, "joint", report)
+    report = Report.where_possible(validation, config.base, config.out, world.device) if world.rank == 0 and config.sample_every else None
+    flops = step_flops(config, world, model, rows, micro_rows)
+    stage = Stage(config, world, model, images * world.size, images * config.replicas * world.size, "joint", report, flops)
     batches = data.read_ahead(stage.start, config.steps, config.workers, world.device)
     for step in stage.steps():
         batch = next(batches)
         random = draw(config.seed, step, world, images, config.replicas, batch.latent_mean.shape[1:], config.timestep_power)
+        kept = (random.everyones_chance >= config.drop_identity).sum().clamp(min=1) / (world.size * config.accumulate)  # images a micro-batch, on average
         for micro in range(config.accumulate):
             part = slice(micro * each, (micro + 1) * each)
             seen, timesteps = batch.part(part), by_condition(random.timesteps[part])
@@ -70,15 +70,12 @@ def train(config: JointConfig) -> None:
             if similarity is None:
                 stage.backward(diffusion)
             else:
-                disentanglement = attention_disentanglement_loss(similarity, keep_image.float())
+                disentanglement = attention_disentanglement_loss(similarity, keep_image.float(), kept)
                 stage.backward(total_loss(diffusion, disentanglement, config.ad_weight), diffusion=diffusion, ad=disentanglement)
 
 
 def main() -> None:
-    try:
-        train(read_config(JointConfig, __doc__))
-    except FaceCrafterError as error:
-        raise SystemExit(f"error: {error}") from None
+    command(train, JointConfig, __doc__)
 
 
 if __name__ == "__main__":

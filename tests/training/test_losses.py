@@ -77,6 +77,12 @@ def test_eq_3_leaves_out_images_without_their_identity():
     assert attention_disentanglement_loss(similarity, torch.zeros(2)) == 0
 
 
+def test_eq_3_over_the_parts_of_a_step_is_eq_3_over_the_step():
+    similarity, counted = fast([features()], masks()), torch.tensor([0.0, 1.0])
+    parts = [attention_disentanglement_loss(similarity[i : i + 1], counted[i : i + 1], counted.sum() / 2) for i in range(2)]
+    assert sum(parts) / 2 == attention_disentanglement_loss(similarity, counted)
+
+
 def test_the_mask_is_resized_to_each_block():
     big, small = features(0, 16), features(1, 4)
     watch = SimilarityOverBlocks(masks(4))

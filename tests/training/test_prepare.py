@@ -21,7 +21,7 @@ from PIL import Image
 
 import training.prepare as module
 from facecrafter_core import search
-from facecrafter_core.errors import AssetError, ModelError
+from facecrafter_core.errors import AssetError, ModelError, OutputError
 from facecrafter_core.faces.align import align_face
 from facecrafter_core.faces.landmarker import FaceLandmarker
 from training.extract import Extractor
@@ -317,6 +317,20 @@ def test_a_missing_gpu_is_said_before_any_work(people: Path, tmp_path: Path):
     with pytest.raises(ModelError, match="device 'cuda' cannot be used"):
         run(people, tmp_path / "out", device="cuda")
     assert not (tmp_path / "out").exists()
+
+
+def test_short_gpu_memory_is_one_sentence(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(self: Extractor, items: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    monkeypatch.setattr(Extractor, "__call__", full)
+    with pytest.raises(PreparedError, match="The memory of cpu was short. Finished chunks are kept.*fewer --processes than 1"):
+        run(people, tmp_path / "out")
+
+
+def test_a_place_that_cannot_be_written_is_named(people: Path):
+    with pytest.raises(OutputError, match="Could not make the folder /proc/x"):
+        run(people, Path("/proc/x"))
 
 
 def test_a_worker_that_dies_is_one_sentence(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
