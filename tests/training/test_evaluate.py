@@ -18,14 +18,16 @@ from facecrafter_core.diffusion.guidance import APPROXIMATIONS, Guidance
 from facecrafter_core.errors import MetricError
 from facecrafter_core.faces.landmarker import FaceLandmarker
 from training import evaluate
-from training.benchmark import load_plan, make_plan, save_plan
+from training.benchmark import Plan, Wanted, digest, load_plan, make_plan, save_plan
 from training.methods import Folder
 from training.readings import gather
-from training.results import grid_picture, summarise, table
+from training.results import grid_pictures, summarise, table
 from training.sources import open_source
 
 ROOT = Path(__file__).resolve().parents[2]
 PORTRAITS = sorted((ROOT / "demo/samples").glob("*.jpg"))
+CONTROL = ("--targets", "2", "--count", "2")
+CONDITIONS = ("--conditions", "identity only", "+ landmarks")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def run(monkeypatch: pytest.MonkeyPatch, benchmark: str, people: Path, out: Path
 def controlled(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("control")
     with pytest.MonkeyPatch.context() as monkeypatch:
-        run(monkeypatch, "control", people, out, "--targets", "2", "--count", "2", "--conditions", "identity only", "+ landmarks")
+        run(monkeypatch, "control", people, out, *CONTROL, *CONDITIONS)
     return out
 
 
@@ -68,7 +70,7 @@ def test_the_control_benchmark_writes_its_folder(controlled: Path):
 
 
 def test_no_one_is_asked_for_with_a_photo_of_their_own(people: Path):
-    plan = make_plan(open_source(people)[1], 128, 2, 2, 10, 0, FaceLandmarker())
+    plan = make_plan(open_source(people)[1], Wanted("control", "", "all", 128, 0, identities=2, targets=2, count=10), FaceLandmarker())
     assert len(set(zip(plan.identity.tolist(), plan.target.tolist(), strict=True))) == len(plan) >= 2
 
 
@@ -80,7 +82,7 @@ def test_a_stopped_run_goes_on_and_gives_the_same_numbers(controlled: Path, peop
     part.unlink()
     untouched = next((again / "measures/bundled, identity only").glob("*.npz"))
     written = untouched.stat().st_mtime_ns
-    run(monkeypatch, "control", people, again, "--conditions", "identity only", "+ landmarks")
+    run(monkeypatch, "control", people, again, *CONTROL, *CONDITIONS)
     assert part.is_file() and untouched.stat().st_mtime_ns == written
     assert (again / "summary.json").read_text() == before
 
@@ -106,7 +108,7 @@ def test_another_methods_pictures_are_scored(controlled: Path, people: Path, tmp
     for key, target in zip(plan.keys, plan.target, strict=True):
         Image.fromarray(plan.targets[target]).resize((200, 200)).save(theirs / f"{key}.png")  # the perfect copy, in another size
     Image.new("RGB", (200, 200)).save(theirs / f"{plan.keys[-1]}.png")  # and one without a face
-    summary = run(monkeypatch, "control", people, out, "--pictures", f"copy={theirs}")["rows"]["copy"]
+    summary = run(monkeypatch, "control", people, out, *CONTROL, "--pictures", f"copy={theirs}")["rows"]["copy"]
     assert summary["landmark_error"]["value"] < 3 and summary["without_face"] == 1 and summary["found"]["value"] == 0.5
     text = (out / "table.md").read_text()
     assert "Pictures without a face, left out of the errors: copy 1." in text and "not known" in text
@@ -125,7 +127,7 @@ def test_an_untrained_controlnet_is_the_identity_alone(controlled: Path, people:
     plan = load_plan(controlled)
     save_plan(plan, out)
     arguments = ["--hints", str(out / "targets"), "--method", f"ours={ROOT / 'demo/adapter.safetensors'}", "--conditions", "identity only"]
-    rows = run(monkeypatch, "control", people, out, "--controlnet", str(tmp_path / "untrained"), *arguments)["rows"]
+    rows = run(monkeypatch, "control", people, out, *CONTROL, "--controlnet", str(tmp_path / "untrained"), *arguments)["rows"]
     assert rows["ControlNet"]["parameters"] == sum(p.numel() for p in control.parameters())
 
     def picture(row: str) -> np.ndarray:
@@ -134,11 +136,11 @@ def test_an_untrained_controlnet_is_the_identity_alone(controlled: Path, people:
     same = picture("ControlNet")
     assert np.abs(same - picture("ours, identity only")).mean() < 0.2
     shutil.rmtree(out / "measures/ControlNet")
-    run(monkeypatch, "control", people, out, "--controlnet", str(tmp_path / "other"), *arguments)
+    run(monkeypatch, "control", people, out, *CONTROL, "--controlnet", str(tmp_path / "other"), *arguments)
     assert np.abs(same - picture("ControlNet")).mean() > 3
     (out / "targets/000.png").rename(tmp_path / "away.png")
     with pytest.raises(SystemExit, match="000.png"):
-        run(monkeypatch, "control", people, out, "--controlnet", str(tmp_path / "other"), "--hints", str(out / "targets"))
+        run(monkeypatch, "control", people, out, *CONTROL, "--controlnet", str(tmp_path / "other"), "--hints", str(out / "targets"))
 
 
 def test_folders_that_do_not_pair_are_refused(controlled: Path, tmp_path: Path):
@@ -155,7 +157,7 @@ def test_too_few_people_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 def test_a_folder_of_another_run_is_refused(controlled: Path, people: Path, monkeypatch: pytest.MonkeyPatch):
     with pytest.raises(SystemExit, match=r"other settings \(seed\)"):
-        run(monkeypatch, "control", people, controlled, "--seed", "5")
+        run(monkeypatch, "control", people, controlled, *CONTROL, "--seed", "5")
 
 
 def test_approximations_are_rows_of_their_own_beside_the_exact_one():
@@ -187,14 +189,14 @@ def test_errors_of_bad_readings_are_sentences(tmp_path: Path):
         gather(tmp_path / "row", 3)
 
 
-def test_a_grid_becomes_a_picture(tmp_path: Path):
+def test_each_method_and_condition_of_a_grid_is_a_picture(tmp_path: Path):
     def row(value: float) -> dict:
         return {name: {"value": value, "low": value, "high": value} for name in ("landmark_error", "valence_error", "same_class", "similarity")}
 
-    grid_picture({f"bundled, + both, w {a} {b}": row(a * b) for a in (1, 2) for b in (1, 2, 3)}, tmp_path / "grid.png")
-    assert Image.open(tmp_path / "grid.png").size[0] > 500
-    grid_picture({"bundled, + both": row(1.0)}, tmp_path / "none.png")
-    assert not (tmp_path / "none.png").exists()
+    both = {f"{method}, + both, w {a} {b}": row(a * b) for method in ("one", "two") for a in (1, 2) for b in (1, 2, 3)}
+    grid_pictures({**both, "one, + landmarks, w 1 -": row(1), "one, + landmarks, w 2 -": row(2), "one, identity only": row(1)}, tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["grid one, + both.png", "grid one, + landmarks.png", "grid two, + both.png"]
+    assert Image.open(tmp_path / "grid one, + both.png").size[0] > 500
 
 
 class Plan60:
@@ -211,11 +213,11 @@ def test_fid_and_lpips_stand_in_the_table_with_their_sample_sizes():
     reading = {"pose": np.zeros((60, 3)), "expression": np.zeros((60, 52)), "inception": features, "lpips": np.array([0.25])}
     found = summarise({"found": np.ones(60)}, Plan60(), reading, real=features + [2, 0, 0, 0, 0, 0, 0, 0])
     assert found["fid"]["value"] == pytest.approx(4.0) and found["lpips"]["value"] == 0.25
-    text = table({"ours": found}, [("ours", 0, {})], [], [], {})
+    text = table({"ours": found}, [("ours", 0, {})], {}, [], {})
     assert "| FID |" in text.splitlines()[0] and "| 4.0 |" in text and "0.250" in text
     assert "FID: 60 pictures against 60 photos of the plan" in text and "biased upwards" in text
     few = summarise({"found": np.ones(60)}, Plan60(), reading, real=features[:49])
-    assert "too few: 60 pictures against 49 photos, at least 50 each" in table({"ours": few}, [("ours", 0, {})], [], [], {})
+    assert "too few: 60 pictures against 49 photos, at least 50 each" in table({"ours": few}, [("ours", 0, {})], {}, [], {})
 
 
 def test_a_metric_that_is_missing_says_so_in_its_cell_and_is_no_number(controlled: Path):
@@ -245,11 +247,11 @@ def test_an_estimator_that_comes_later_reads_the_pictures_that_are_there(control
     monkeypatch.setattr(evaluate, "estimators_of", lambda *a: ([*without(*a)[0], Colours()], []))
     monkeypatch.setattr("training.methods.FaceCrafterMethod.generate", lambda self, requests: pytest.fail("generated again"))
     monkeypatch.setattr("training.results.FEWEST_FOR_FID", 2)
-    after = run(monkeypatch, "control", people, again, "--conditions", "identity only", "+ landmarks")["rows"]
+    after = run(monkeypatch, "control", people, again, *CONTROL, *CONDITIONS)["rows"]
     for name, values in after.items():
         assert values.pop("fid")["value"] > 0 and before[name].pop("fid")
     assert after == before
-    real = run(monkeypatch, "control", people, again, "--conditions", "identity only", "+ landmarks", "--real", str(people), "--real-count", "5")
+    real = run(monkeypatch, "control", people, again, *CONTROL, *CONDITIONS, "--real", str(people), "--real-count", "5")
     assert {v["fid"]["real"] for v in real["rows"].values()} == {5} and real["settings"]["real"] == people.name
     assert f"against 5 photos of {people.name};" in (again / "table.md").read_text()
 
@@ -261,14 +263,13 @@ def test_flame_parameters_of_rows_and_targets_are_columns(controlled: Path, peop
     targets = np.arange(len(plan.targets) * 2, dtype=np.float32).reshape(-1, 2)
     np.savez(tmp_path / "targets.npz", name=[f"{i:03d}" for i in range(len(plan.targets))], expression=targets, pose=targets)
     np.savez(tmp_path / "row.npz", name=plan.keys, expression=targets[plan.target] + 3, pose=targets[plan.target])
-    conditions = ("--conditions", "identity only", "+ landmarks")
-    rows = run(monkeypatch, "control", people, again, *conditions, "--flame", f"targets={tmp_path / 'targets.npz'}", "--flame", f"{row}={tmp_path / 'row.npz'}")["rows"]
+    rows = run(monkeypatch, "control", people, again, *CONTROL, *CONDITIONS, "--flame", f"targets={tmp_path / 'targets.npz'}", "--flame", f"{row}={tmp_path / 'row.npz'}")["rows"]
     assert rows[row]["flame_expression_error"]["value"] == pytest.approx(3) and rows[row]["flame_pose_error"]["value"] == 0
     assert rows["bundled, identity only"]["flame_pose_error"] == {"missing": "not given: --flame"}
     with pytest.raises(SystemExit, match="Expected --flame targets=FILE"):
-        run(monkeypatch, "control", people, again, *conditions, "--flame", f"{row}={tmp_path / 'row.npz'}")
-    with pytest.raises(SystemExit, match=r"a row out of bundled, identity only; bundled, \+ landmarks, found nobody"):
-        run(monkeypatch, "control", people, again, *conditions, "--flame", f"nobody={tmp_path / 'row.npz'}")
+        run(monkeypatch, "control", people, again, *CONTROL, *CONDITIONS, "--flame", f"{row}={tmp_path / 'row.npz'}")
+    with pytest.raises(SystemExit, match=r"one of targets; bundled, identity only; bundled, \+ landmarks, found nobody"):
+        run(monkeypatch, "control", people, again, *CONTROL, *CONDITIONS, "--flame", f"nobody={tmp_path / 'row.npz'}")
 
 
 def test_a_base_without_an_adapter_is_a_row(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
