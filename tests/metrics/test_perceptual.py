@@ -6,6 +6,7 @@ The packages are the extra "metrics"; without them, what a table says is tested,
 import importlib.util
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -106,6 +107,11 @@ def test_fid_is_0_for_the_same_pictures_and_not_for_others(tmp_path: Path):
     (tmp_path / "broken.pth").write_bytes(b"no")
     with pytest.raises(MetricError, match="does not hold the weights"):
         Inception(tmp_path / "broken.pth")
+
+
+def test_lpips_among_pictures_is_the_mean_over_their_pairs():
+    brightness = SimpleNamespace(distances=lambda a, b: np.array([abs(float(x.mean()) - float(y.mean())) for x, y in zip(a, b, strict=True)]))
+    assert Perceptual.among(brightness, [np.full((4, 4, 3), v, np.uint8) for v in (0, 10, 40)]) == pytest.approx((10 + 40 + 30) / 3)
 
 
 @has("lpips")
