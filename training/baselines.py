@@ -21,6 +21,8 @@ from facecrafter_core.errors import MetricError
 from facecrafter_core.faces.arcface import ArcFaceEncoder
 from training.benchmark import Plan
 from training.methods import Conditions, identity_conditioned
+from training.origin import digest_of_files, digest_of_pipe
+from training.prepared import fingerprint
 
 PROMPT = "photo of a person"
 """For the methods that need one; Arc2Face's own without the identity's token."""
@@ -56,6 +58,8 @@ class ControlNetMethod:
         self.name, self.family, self.hints, self.plan, self.conditions, self.weight, self.steps = name, pipe.family, hints, plan, conditions, weight, steps
         self.conditioned = identity_conditioned(pipe.family.name)
         self.parameters = sum(p.numel() for p in control.parameters())
+        seen = digest_of_files([hints / f"{i:03d}.png" for i in range(len(plan.targets))])
+        self.origin = {"kind": "ControlNet", "weights": digest_of_pipe(pipe, control), "hints": seen, "weight": weight, "steps": steps, **conditions.identity_origin}
 
     def generate(self, requests: Sequence[int]) -> list[np.ndarray]:
         return [picture for i in range(0, len(requests), 8) for picture in self._batch(list(requests[i : i + 8]))]
@@ -115,6 +119,7 @@ class FaceIDMethod:
             self.projection.shortcut = "plusv2" in found[0].name
         self.name, self.plan, self.steps, self.conditioned = name, plan, steps, {"identity": "InsightFace's w600k_r50"}
         self.parameters = sum(tensor.numel() for part in weights.values() for tensor in part.values())
+        self.origin = {"kind": "IP-Adapter-FaceID", "files": fingerprint(folder), "steps": steps}
         encoder = ArcFaceEncoder.load(recogniser=folder / "w600k_r50.onnx")
         pictures = torch.from_numpy(np.stack(plan.identities)).permute(0, 3, 1, 2).float() / 127.5 - 1
         self.identities = encoder.encode(pictures)

@@ -2,30 +2,35 @@
 
 A plan is made once and written to its folder, so that other methods can answer it, and a run that was stopped goes on:
 
-    plan.json                   how it was chosen
+    plan.json                   what was wanted, and what was passed over
     requests.csv                a row a picture: key, identity, target, seed
-    identities/NNN.png          the aligned face of each identity; identity vectors and targets' landmarks are in plan.npz
+    identities/NNN.png          the aligned face of each identity
+    references/NNN.png          another photo's face of the same person, or the same again where there is none
     targets/NNN.png             the square of each target photo
 
-A method's answer is a folder of pictures named KEY.png, in any size.
+A method's answer is a folder of square pictures named KEY.png, in any size.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import zlib
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from itertools import zip_longest
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
-from facecrafter_core.errors import MetricError
+from facecrafter_core.errors import MetricError, PhotoError
 from facecrafter_core.faces.align import align_face
 from facecrafter_core.faces.landmarker import FaceLandmarker
 from facecrafter_core.files import write_whole
 from training.extract import UNUSABLE
+from training.progress import progress
 from training.sources import Item, load
 
 CANDIDATES = 4
@@ -33,14 +38,37 @@ CANDIDATES = 4
 
 
 @dataclass(frozen=True)
+class Wanted:
+    """What a plan is made from. A folder holds the plan of one.
+
+    Attributes:
+        benchmark: "control" or "identity". source: digest of the photos. split: of the source.
+        size: side of the squares in pixels.
+        identities: people at most.
+        targets, count: control: target photos, and pairs of an identity and a target, at most. each: identity: pictures of each person.
+    """
+
+    benchmark: str
+    source: str
+    split: str
+    size: int
+    seed: int
+    identities: int
+    targets: int = 0
+    count: int = 0
+    each: int = 0
+
+
+@dataclass(frozen=True)
 class Plan:
-    """A benchmark: I identities, T targets (none in the identity-only benchmark), N requests.
+    """A benchmark: I identities, T targets (none in the identity benchmark), N requests.
 
     Attributes:
         identities: aligned faces, uint8 [S, S, 3] each. references: another photo's face of the same person, or the same again.
         targets: squares of the target photos.
         identity, target: [N] places in these lists (target is -1 where there is none). seed: [N].
-        settings: how it was chosen.
+        wanted: what it was made from. other_photo: how many references are another photo.
+        notes: sentences for the reader of a table: what was passed over, and what there was too little of.
     """
 
     identities: list[np.ndarray]
@@ -49,7 +77,9 @@ class Plan:
     identity: np.ndarray
     target: np.ndarray
     seed: np.ndarray
-    settings: dict[str, object]
+    wanted: Wanted
+    other_photo: int
+    notes: list[str]
 
     def __len__(self) -> int:
         return len(self.identity)
@@ -58,89 +88,137 @@ class Plan:
     def keys(self) -> list[str]:
         return [f"{i:05d}" for i in range(len(self))]
 
+    @property
+    def settings(self) -> dict[str, object]:
+        """What a table says of it."""
+        counts = {"identities": len(self.identities), "other_photo": self.other_photo, **({"targets": len(self.targets)} if self.targets else {}), "pictures": len(self)}
+        return {**{name: getattr(self.wanted, name) for name in ("benchmark", "split", "size", "seed")}, **counts}
 
-def make_plan(
-    items: Sequence[Item], size: int, identities: int, targets: int, pictures: int, seed: int, landmarker: FaceLandmarker
-) -> Plan:
+
+def digest(items: Sequence[Item]) -> str:
+    """Of a list of photos and whose they are, wherever their folder lies."""
+    lines = "\n".join(f"{item.key}\t{item.person}" for item in items)
+    return f"{zlib.crc32(lines.encode()):08x}"
+
+
+def make_plan(items: Sequence[Item], wanted: Wanted, landmarker: FaceLandmarker) -> Plan:
     """Chooses people and targets.
-
-    Args:
-        size: side of the squares in pixels. identities, targets: how many at most; 0 targets is the identity-only benchmark.
-        pictures: requests: (identity, target) pairs of different people, or pictures of the identities, as even as they go.
 
     Raises:
         MetricError: fewer than two people with a usable photo, or no pair.
     """
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(wanted.seed)
     own: dict[str, list[Item]] = {}
     for item in items:
         own.setdefault(item.person, []).append(item)
     people = sorted(own)
     rng.shuffle(people)
-    faces, references, chosen, used = [], [], [], set()
-    for person in people:
-        if len(chosen) == identities:
-            break
-        usable = find_squares(own[person], 2, size, landmarker, rotate=True)
-        if usable:
-            faces.append(usable[0][1])
-            references.append(usable[-1][1])
-            chosen.append(person)
-            used.update(item.key for item, _, _ in usable)
+    squares = Squares(wanted.size, landmarker)
+    faces, references, chosen, used, other_photo = [], [], [], set(), 0
+    with progress(min(wanted.identities, len(people)), "Faces of identities") as done:
+        for person in people:
+            if len(chosen) == wanted.identities:
+                break
+            if usable := squares.find(own[person], 2, rotate=True, again=True):
+                faces.append(usable[0][1])
+                references.append(usable[-1][1])
+                chosen.append(person)
+                used.update(item.key for item, _, _ in usable)
+                other_photo += len(usable) > 1
+                done(1)
     if len(chosen) < 2:
-        raise MetricError(f"Expected photos of at least two people with a face, found {len(chosen)} among {len(people)}. Give a folder with more people.")
-    settings = {"identities": len(chosen), "size": size, "seed": seed, "other_photo": sum(len(own[p]) > 1 for p in chosen)}
-    if not targets:
-        identity = np.arange(pictures) % len(chosen)
-        return Plan(faces, references, [], identity, np.full(pictures, -1), seed + np.arange(pictures), {**settings, "pictures": pictures})
-    pool = [item for item in items if item.key not in used]
-    rng.shuffle(pool)
-    found = find_squares(pool, targets * CANDIDATES, size, landmarker, rotate=False)
-    if not found:
-        raise MetricError("Expected photos beside those of the identities to take targets from, found none with a face. Give more photos a person.")
-    found = _stratified(found, targets)
-    of_person = np.array([chosen.index(item.person) if item.person in chosen else -1 for item, _, _ in found])
-    identity, target = _pairs(len(chosen), of_person, pictures, rng)
-    settings |= {"targets": len(found), "pictures": len(identity)}
-    return Plan(faces, references, [square for _, square, _ in found], identity, target, seed + np.arange(len(identity)), settings)
+        raise MetricError(f"Expected photos of at least two people with a face, found {len(chosen)} among {len(people)}. Give a folder with more people. {squares.report()}")
+    if wanted.benchmark == "identity":
+        targets, pictures = [], wanted.each * len(chosen)
+        identity, target = np.arange(pictures) % len(chosen), np.full(pictures, -1)
+    else:
+        pool = [item for item in items if item.key not in used]
+        rng.shuffle(pool)
+        found = _targets(pool, wanted.targets, squares)
+        targets = [square for _, square, _ in found]
+        of_person = np.array([chosen.index(item.person) if item.person in chosen else -1 for item, _, _ in found])
+        identity, target = _pairs(len(chosen), of_person, wanted.count, rng)
+    made = {"identities": (len(chosen), wanted.identities), "targets": (len(targets), wanted.targets), "pairs": (len(identity), wanted.count)}
+    short = [f"{there} of {asked} {name}" for name, (there, asked) in made.items() if there < asked]
+    notes = [squares.report(), *([f"Fewer than asked for: {', '.join(short)}."] if short else [])]
+    return Plan(faces, references, targets, identity, target, wanted.seed + np.arange(len(identity)), wanted, other_photo, notes)
 
 
 Found = tuple[Item, np.ndarray, np.ndarray]  # photo's place, its square, and (yaw, pitch, blendshapes)
 
 
-def find_squares(items: Sequence[Item], wanted: int, size: int, landmarker: FaceLandmarker, rotate: bool) -> list[Found]:
-    """The first photos with a face."""
-    out: list[Found] = []
-    for item in items:
-        if len(out) == wanted:
-            break
+class Squares:
+    """Cuts photos to the squares around their faces, and counts those that it passes over.
+
+    Args:
+        size: side of the squares in pixels.
+    """
+
+    def __init__(self, size: int, landmarker: FaceLandmarker) -> None:
+        self.size, self.landmarker, self.looked, self.passed = size, landmarker, 0, Counter()
+
+    def find(self, items: Sequence[Item], wanted: int, rotate: bool, again: bool = False) -> list[Found]:
+        """The first photos with a face. again: which is found again in its square, as methods and estimators have to."""
+        out: list[Found] = []
+        for item in items:
+            if len(out) == wanted:
+                break
+            self.looked += 1
+            try:
+                photo = load(item)
+                face = self.landmarker.find_face(photo)
+            except UNUSABLE as error:
+                self.passed["unreadable" if isinstance(error, PhotoError) else "without a face"] += 1
+                continue
+            square = align_face(photo, face.landmarks, self.size, rotate=rotate).image
+            if not again or self.seen_again(square):
+                out.append((item, square, np.r_[face.pose.yaw, face.pose.pitch, face.blendshapes]))
+        return out
+
+    def seen_again(self, square: np.ndarray) -> bool:
+        """Faces at the photo's border may be lost in their square."""
         try:
-            photo = load(item)
-            face = landmarker.find_face(photo)
+            self.landmarker.find_face(square)
         except UNUSABLE:
-            continue
-        square = align_face(photo, face.landmarks, size, rotate=rotate).image
-        out.append((item, square, np.r_[face.pose.yaw, face.pose.pitch, face.blendshapes]))
-    return out
+            self.passed["whose face is lost in its square"] += 1
+            return False
+        return True
+
+    def report(self) -> str:
+        """One sentence."""
+        passed = ", ".join(f"{count} {why}" for why, count in sorted(self.passed.items()))
+        return f"{self.looked} photos looked at" + (f"; passed over: {passed}." if passed else ".")
 
 
-def _stratified(found: list[Found], count: int) -> list[Found]:
+def _targets(pool: Sequence[Item], count: int, squares: Squares) -> list[Found]:
     """As even as they go over turned left, frontal, turned right x three thirds of how far the expression is from the mean."""
+    found: list[Found] = []
+    with progress(count * CANDIDATES, "Faces of targets") as done:
+        for item in pool:
+            if len(found) == count * CANDIDATES:
+                break
+            some = squares.find([item], 1, rotate=False)
+            found += some
+            done(len(some))
+    if not found:
+        raise MetricError(f"Expected photos beside those of the identities to take targets from, found none with a face. Give more photos a person. {squares.report()}")
     seen = np.stack([numbers for _, _, numbers in found])
     far = np.linalg.norm(seen[:, 2:] - seen[:, 2:].mean(0), axis=1)
     turned = np.digitize(seen[:, 0], (-12.0, 12.0))
     third = np.digitize(far, np.quantile(far, (1 / 3, 2 / 3)))
-    strata = [list(np.flatnonzero((turned == a) & (third == b))) for a in range(3) for b in range(3)]
-    order: list[int] = []
-    while len(order) < min(count, len(found)):
-        for stratum in strata:
-            if stratum and len(order) < count:
-                order.append(stratum.pop(0))
-    return [found[i] for i in order]
+    strata = [np.flatnonzero((turned == a) & (third == b)) for a in range(3) for b in range(3)]
+    order = [i for round_ in zip_longest(*strata) for i in round_ if i is not None]  # one of each stratum after the other
+    chosen: list[Found] = []
+    for i in order:
+        if len(chosen) < count and squares.seen_again(found[i][1]):
+            chosen.append(found[i])
+    if not chosen:
+        raise MetricError(f"Expected targets whose face is found again in the square around it, found none. Give photos with the whole head. {squares.report()}")
+    return chosen
 
 
 def _pairs(identities: int, of_person: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-    """Pairs of different people, each at most once; every identity and every target about equally often.
+    """Pairs of different people, each at most once; every identity about equally often, and every target where there are no more of them than identities.
 
     Args:
         of_person: [T] the identity whose photo a target is, or -1.
@@ -163,15 +241,24 @@ def save_plan(plan: Plan, folder: Path) -> None:
     with open(folder / "requests.csv", "w", newline="") as file:
         rows = zip(plan.keys, plan.identity.tolist(), plan.target.tolist(), plan.seed.tolist(), strict=True)
         csv.writer(file).writerows([("key", "identity", "target", "seed"), *rows])
-    write_whole(folder / "plan.json", lambda file: file.write((json.dumps(plan.settings, indent=2) + "\n").encode()))
+    content = {"wanted": asdict(plan.wanted), "other_photo": plan.other_photo, "notes": plan.notes}
+    write_whole(folder / "plan.json", lambda file: file.write((json.dumps(content, indent=2) + "\n").encode()))
 
 
 def load_plan(folder: Path) -> Plan | None:
-    """The plan of a folder; None where there is none yet."""
+    """The plan of a folder; None where there is none yet.
+
+    Raises:
+        MetricError: an older version wrote it.
+    """
     if not (folder / "plan.json").is_file():
         return None
+    content = json.loads((folder / "plan.json").read_text())
+    if "wanted" not in content:
+        raise MetricError(f"{folder} holds a run of an older version, which did not write down what it was made from. Use another --out, or remove it.")
+    content["wanted"] = Wanted(**content["wanted"])
     with open(folder / "requests.csv", newline="") as file:
         rows = list(csv.DictReader(file))
     identity, target, seed = (np.array([int(row[name]) for row in rows]) for name in ("identity", "target", "seed"))
     pictures = {name: [np.asarray(Image.open(p).convert("RGB")) for p in sorted((folder / name).glob("*.png"))] for name in ("identities", "references", "targets")}
-    return Plan(**pictures, identity=identity, target=target, seed=seed, settings=json.loads((folder / "plan.json").read_text()))
+    return Plan(**pictures, identity=identity, target=target, seed=seed, **content)

@@ -10,17 +10,25 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image
 
 from facecrafter_core.control.adapter import read_adapter_metadata
 from facecrafter_core.diffusion.guidance import Guidance
 from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
 from facecrafter_core.errors import MetricError
-from facecrafter_core.faces.emotion_estimators import AUTOMATIC, EmotionEstimator, load_emotion_estimator
+from facecrafter_core.faces.emotion_estimators import (
+    AUTOMATIC,
+    EmotionEstimator,
+    emotion_weights,
+    load_emotion_estimator,
+)
 from facecrafter_core.faces.identity import face_crop, load_identity_encoder
 from facecrafter_core.faces.landmarker import Face, FaceLandmarker
+from facecrafter_core.faces.photo import load_photo
 from facecrafter_core.metrics.reading import ARCFACE, MEDIAPIPE
+from facecrafter_core.search import find_asset
 from training.benchmark import Plan
+from training.origin import digest_of_files
+from training.prepared import fingerprint
 
 BATCH = {"cpu": 4}
 """Pictures that are generated together on a device; elsewhere a whole chunk. A CPU's cache holds few."""
@@ -28,11 +36,12 @@ BATCH = {"cpu": 4}
 
 class Method(Protocol):
     """name: of its row. parameters: added to the base, counted from its files; 0 for none, -1 where they are not known.
-    conditioned: the estimator behind each quantity that conditions it."""
+    conditioned: the estimator behind each quantity that conditions it. origin: what decides its pictures beside the plan, as JSON."""
 
     name: str
     parameters: int
     conditioned: dict[str, str]
+    origin: dict[str, object]
 
     def generate(self, requests: Sequence[int]) -> list[np.ndarray]:
         """Pictures uint8 [S, S, 3] of these requests of the plan. The result must not depend on which requests come together."""
@@ -42,22 +51,34 @@ class Method(Protocol):
 class Folder:
     """Another method's pictures, KEY.png (or .jpg, .webp).
 
+    Args:
+        parameters: added to its base, -1 where they are not known.
+
     Raises:
         MetricError: some of the plan's pictures are not there.
     """
 
-    parameters, conditioned = -1, {}  # noqa: RUF012
+    conditioned = {}  # noqa: RUF012
 
-    def __init__(self, name: str, folder: Path, plan: Plan) -> None:
-        self.name = name
+    def __init__(self, name: str, folder: Path, plan: Plan, parameters: int = -1) -> None:
+        self.name, self.parameters = name, parameters
         files = {p.stem: p for p in sorted(folder.glob("*")) if p.suffix.lower() in (".png", ".jpg", ".jpeg", ".webp")}
         missing = [key for key in plan.keys if key not in files]
         if missing:
             raise MetricError(f"Expected a picture for each of the {len(plan)} keys in requests.csv in {folder}, {len(missing)} are missing, such as {missing[0]}.png.")
         self.files = [files[key] for key in plan.keys]
+        self.origin = {"kind": "pictures", "pictures": digest_of_files(self.files)}
 
     def generate(self, requests: Sequence[int]) -> list[np.ndarray]:
-        return [np.asarray(Image.open(self.files[i]).convert("RGB")) for i in requests]
+        """
+        Raises:
+            PhotoError: one cannot be read. MetricError: one is not square, so that it was not cut as the plan's photos are.
+        """
+        pictures = [load_photo(self.files[i]) for i in requests]
+        for i, picture in zip(requests, pictures, strict=True):
+            if picture.shape[0] != picture.shape[1]:
+                raise MetricError(f"Expected square pictures, like those of the plan, found {self.files[i]} with {picture.shape[1]} x {picture.shape[0]} pixels. Cut it to a square.")
+        return pictures
 
 
 @dataclass(frozen=True)
@@ -79,6 +100,15 @@ class Conditions:
 
     def __init__(self, plan: Plan, family: str, models: Path, landmarker: FaceLandmarker) -> None:
         self.plan, self.family, self.models, self.landmarker = plan, family, models, landmarker
+
+    @cached_property
+    def identity_origin(self) -> dict[str, str]:
+        """For Method.origin."""
+        return {"identity encoder": fingerprint(find_asset("arcface") if self.family == "full" else self.models / "identity")}
+
+    @cached_property
+    def emotion_origin(self) -> dict[str, str]:
+        return {"emotion estimator": fingerprint(emotion_weights(AUTOMATIC, self.family, self.models))}
 
     @cached_property
     def identities(self) -> torch.Tensor:
@@ -113,20 +143,23 @@ class FaceCrafterMethod:
     """FaceCrafter with some of its conditions.
 
     Args:
-        pipe: with the adapter (and the text encoder) of this row.
+        pipe: with the adapter (and the text encoder) of this row. weights: of origin.digest_of_pipe.
         steps: sampling steps.
     """
 
-    def __init__(self, name: str, pipe: FaceCrafterPipeline, switches: Switches, plan: Plan, conditions: Conditions, steps: int) -> None:
+    def __init__(self, name: str, pipe: FaceCrafterPipeline, weights: str, switches: Switches, plan: Plan, conditions: Conditions, steps: int) -> None:
         self.name, self.pipe, self.switches, self.plan, self.conditions, self.steps = name, pipe, switches, plan, conditions, steps
         family = pipe.family.name
         self.conditioned = identity_conditioned(family)
+        chosen = {name: str(value) for name, value in vars(switches).items()}
+        self.origin = {"kind": "FaceCrafter", "weights": weights, "steps": steps, **chosen, **conditions.identity_origin}
         parts = []
         if switches.landmarks:
             self.conditioned |= dict.fromkeys(("landmarks", "pose", "expression"), MEDIAPIPE)
             parts += [pipe.adapter.landmark, pipe.adapter.landmark_branch]
         if switches.emotion:
             self.conditioned["emotion"] = conditions.estimator.name
+            self.origin |= conditions.emotion_origin
             parts += [pipe.adapter.emotion, pipe.adapter.emotion_branch]
         self.parameters = sum(p.numel() for part in parts for p in part.parameters())
 
@@ -162,3 +195,32 @@ def load_pipe(models: Path, adapters: Sequence[Path], device: torch.device) -> F
     pipe = pipe.to(device, torch.float32)
     pipe.set_progress_bar_config(disable=True)
     return pipe
+
+
+def count_parameters(files: Sequence[Path]) -> int:
+    """Numbers in the weights of .safetensors files, or of files that torch saved (.bin, .pt, .pth, .ckpt).
+
+    Raises:
+        MetricError: one holds no weights.
+    """
+    return sum(_count(file) for file in files)
+
+
+def _count(file: Path) -> int:
+    from safetensors import safe_open
+
+    def numbers(value: object) -> int:
+        values = value.values() if isinstance(value, dict) else value if isinstance(value, (list, tuple)) else ()
+        return value.numel() if isinstance(value, torch.Tensor) else sum(map(numbers, values))
+
+    try:
+        if file.suffix == ".safetensors":
+            with safe_open(file, "pt") as weights:
+                count = sum(int(np.prod(weights.get_slice(name).get_shape())) for name in weights.keys())
+        else:
+            count = numbers(torch.load(file, map_location="cpu", weights_only=True))
+    except Exception as error:  # a wrong file makes torch and safetensors raise in many ways
+        raise MetricError(f"Expected weights to count at {file}, a .safetensors file or one that torch saved; it cannot be read ({type(error).__name__}).") from error
+    if not count:
+        raise MetricError(f"Expected weights to count at {file}, found no tensor in it.")
+    return count

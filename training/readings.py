@@ -2,6 +2,7 @@
 
     measures/ROW/NNNNN.npz      a row's pictures, a file a chunk
     asked/KIND.npz              the plan's targets and references; real photos for FID
+    */origin.json               what the numbers beside it were made from (training/origin.py)
 """
 
 from __future__ import annotations
@@ -21,8 +22,11 @@ from facecrafter_core.errors import MetricError
 from facecrafter_core.faces.landmarker import Face, FaceLandmarker
 from facecrafter_core.files import write_whole
 from facecrafter_core.metrics.estimators import find_faces, read_all
+from facecrafter_core.metrics.perceptual import Perceptual
 from facecrafter_core.metrics.reading import Estimator
-from training.benchmark import Plan, find_squares
+from training.benchmark import Plan, Squares
+from training.origin import keep_origin
+from training.progress import progress
 from training.sources import Item
 
 
@@ -91,14 +95,26 @@ def gather(folder: Path, count: int) -> dict[str, np.ndarray]:
 
 def asked_for(plan: Plan, estimators: Sequence[Estimator], find: Finder, out: Path) -> dict[str, dict[str, np.ndarray]]:
     """Readings of the targets (empty without any) and of the references: what the rows are compared with."""
+    keep_origin(out / "asked", {}, estimators)
     pictures = {"target": plan.targets, "reference": plan.references}
     return {kind: measure(out / "asked" / f"{kind}.npz", estimators, lambda some=some: some, find) for kind, some in pictures.items()}
+
+
+def lpips_of(lpips: Perceptual, plan: Plan, folder: Path) -> np.ndarray:
+    """LPIPS between the pictures of each person who has at least two, in a row's folder: [people]."""
+    people, found = np.unique(plan.identity), []
+    with progress(len(people), "LPIPS of people") as done:
+        for one in people:
+            own = [load_picture(folder / f"{plan.keys[i]}.png") for i in np.flatnonzero(plan.identity == one)]
+            found += [lpips.among(own)] if len(own) > 1 else []
+            done(1)
+    return np.array(found)
 
 
 def real_features(items: Sequence[Item], inception: Estimator, count: int, size: int, seed: int, find: Finder, out: Path) -> np.ndarray:
     """Inception's features of real photos for FID: [M, 2048], M at most `count`, drawn by seed.
 
-    Each photo is cut to the square around its face as the training photos are; photos without a face are passed over.
+    Each photo is cut to the square around its face as the training photos are; photos without a face are passed over and counted.
 
     Args:
         size: side of the squares in pixels.
@@ -111,17 +127,18 @@ def real_features(items: Sequence[Item], inception: Estimator, count: int, size:
     if file.is_file():
         return _load(file)["inception"]
     order = np.random.default_rng(seed).permutation(len(items))
-    parts, done, looked = [], 0, 0
-    while done < count and looked < len(items):
-        some = [items[i] for i in order[looked : looked + min(64, count - done)]]
-        looked += len(some)
-        squares = [square for _, square, _ in find_squares(some, len(some), size, find.landmarker, rotate=False)]
-        if squares:
-            parts.append(inception.read(squares, [None] * len(squares))["inception"])
-            done += len(squares)
+    squares, parts, found, looked = Squares(size, find.landmarker), [], 0, 0
+    with progress(min(count, len(items)), "Real photos for FID") as done:
+        while found < count and looked < len(items):
+            some = [items[i] for i in order[looked : looked + min(64, count - found)]]
+            looked += len(some)
+            if cut := [square for _, square, _ in squares.find(some, len(some), rotate=False)]:
+                parts.append(inception.read(cut, [None] * len(cut))["inception"])
+                found += len(cut)
+                done(len(cut))
     if not parts:
         raise MetricError(f"Expected real photos with a face for FID, found none among {len(items)}. Give another --real.")
-    print(f"FID: {done} real photos, {looked - done} without a face passed over", flush=True)
+    print(f"FID: {found} real photos; {squares.report()}", flush=True)
     features = np.concatenate(parts)
     write_whole(file, lambda stream: np.savez(stream, inception=features))
     return features

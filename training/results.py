@@ -1,10 +1,10 @@
-"""A benchmark's readings -> results.parquet, summary.json, table.md, scatter and contact sheets."""
+"""A benchmark's readings -> results.parquet, summary.json, table.md, scatter and contact sheets, and a picture for each grid of weights."""
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from facecrafter_core.faces.blendshapes import BLENDSHAPES
 from facecrafter_core.faces.emotion import EMOTIONS
 from facecrafter_core.files import write_whole
 from facecrafter_core.metrics import control
-from facecrafter_core.metrics.reading import Estimator, Missing, same_as
+from facecrafter_core.metrics.reading import Missing, same_as
 from facecrafter_core.metrics.statistics import bootstrap_interval, frechet_distance, root_mean
 from training.benchmark import Plan
 
@@ -58,6 +58,8 @@ IN_GRID = ("landmark_error", "pose_error", "valence_error", "arousal_error", "sa
 BETTER_HIGH = {"same_class", "similarity"}
 FEWEST_FOR_FID = 50
 """Pictures on either side: from fewer, a covariance of 2,048 features says nothing."""
+GRID = re.compile(r"(?P<row>.+), (?P<what>w|alpha) (?P<landmarks>\S+) (?P<emotion>\S+)")
+"""A grid's row; "-" is the value of a condition that the row does without."""
 
 EMOTION_COLUMNS = ("valence_error", "arousal_error", "distribution_error", "distribution_distance", "same_class")
 COLUMNS = {  # what a Missing would read -> (columns with targets, columns without)
@@ -103,16 +105,19 @@ def columns_of(plan: Plan, reading: Mapping[str, np.ndarray], target: Mapping[st
 
 
 def summarise(columns: Mapping[str, np.ndarray], plan: Plan, reading: Mapping[str, np.ndarray], real: np.ndarray | None = None) -> dict[str, Any]:
-    """metric -> {value, low, high}: RMSE or mean with its 95% bootstrap interval over pictures (over people for spreads); FID has no interval.
+    """metric -> {value, low, high, count, of}: RMSE or mean, its 95% bootstrap interval over pictures (over people for spreads; null from one
+    value), and from how many values of how many possible ones: pictures with a face, all pictures, or people. FID has no interval.
     A metric that could not be measured is {missing: why}.
 
     Args:
         reading: also "lpips", a value a person, where it was measured. real: Inception's features of real photos [M, 2048].
     """
-    out: dict[str, Any] = {"pictures": len(plan), "without_face": int(len(plan) - columns["found"].sum())}
-    for name in ROOTS.keys() & columns.keys():
-        low, high = bootstrap_interval(columns[name], root_mean)
-        out[name] = {"value": control.rmse(columns[name]), "low": low, "high": high}
+    faces, people = int(columns["found"].sum()), len(np.unique(plan.identity))
+    out: dict[str, Any] = {"pictures": len(plan), "without_face": len(plan) - faces}
+    for name in [n for n in (*ROOTS, *MEANS) if n in columns]:
+        whole = name in ("own", "found") or name.startswith("flame")  # FLAME comes from files, which have their own idea of what is a face
+        mean, statistic = (control.rmse, root_mean) if name in ROOTS else (np.nanmean, np.mean)
+        out[name] = _entry(columns[name], len(plan) if whole else faces, mean, statistic, "no face")
     spreads = {} if plan.targets else {
         "pose_spread": control.spread(reading["pose"][:, :2], plan.identity), "expression_spread": control.spread(reading["expression"], plan.identity)
     }  # fmt: skip
@@ -120,17 +125,24 @@ def summarise(columns: Mapping[str, np.ndarray], plan: Plan, reading: Mapping[st
         spreads |= {f"{name}_spread": control.spread(reading[name], plan.identity) for name in ("flame_pose", "flame_expression") if name in reading}
     if "lpips" in reading:
         spreads["lpips"] = reading["lpips"]
+    for name, values in spreads.items():
+        out[name] = _entry(values, people, np.mean, np.mean, "too few: nobody has two usable pictures (--each 2 or more)")
     if real is not None and "inception" in reading:
         out["fid"] = {"pictures": len(plan), "real": len(real)}
         if min(len(plan), len(real)) < FEWEST_FOR_FID:
             out["fid"]["missing"] = f"too few: {len(plan)} pictures against {len(real)} photos, at least {FEWEST_FOR_FID} each"
         else:
             out["fid"]["value"] = frechet_distance(reading["inception"], real)
-    for name, values in {**{n: columns[n] for n in MEANS.keys() & columns.keys()}, **spreads}.items():
-        low, high = bootstrap_interval(values)
-        value = float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
-        out[name] = {"value": value, "low": low, "high": high}
     return out
+
+
+def _entry(values: np.ndarray, of: int, mean: Callable[..., float], statistic: Callable[..., np.ndarray], why: str) -> dict[str, Any]:
+    """A metric of summarise. why: there is no value, if there is none."""
+    count = int(np.isfinite(values).sum())
+    if not count:
+        return {"missing": why}
+    low, high = bootstrap_interval(values, statistic) if count > 1 else (None, None)
+    return {"value": float(mean(values)), "low": low, "high": high, "count": count, "of": of}
 
 
 def not_measured(missing: Sequence[Missing], controlled: bool) -> dict[str, str]:
@@ -138,48 +150,60 @@ def not_measured(missing: Sequence[Missing], controlled: bool) -> dict[str, str]
     return {column: m.reason for m in missing for what in m.reads for column in COLUMNS[what][0 if controlled else 1]}
 
 
-def table(summary: Mapping[str, Mapping[str, Any]], rows: Sequence[Row], estimators: Sequence[Estimator], missing: Sequence[Missing], settings: Mapping[str, Any]) -> str:
-    """The paper's table as Markdown, with who measured what under it."""
+def table(
+    summary: Mapping[str, Mapping[str, Any]], rows: Sequence[Row], measured: Mapping[str, str], missing: Sequence[Missing], settings: Mapping[str, Any],
+    notes: Sequence[str] = (),
+) -> str:  # fmt: skip
+    """The paper's table as Markdown, with who measured what under it.
+
+    Args:
+        measured: estimator's name by quantity. notes: sentences about the data.
+    """
     headings = {**ROOTS, **MEANS, **SPREADS, "fid": ("FID", 1)}
     present = [name for name in headings if any(name in values for values in summary.values())]
     lines = ["| Method | " + " | ".join(headings[n][0] for n in present) + " | Extra parameters |", "|---" * (len(present) + 2) + "|"]
     for name, parameters, _ in rows:
-        cells = []
-        for metric in present:
-            entry, digits = summary[name].get(metric), headings[metric][1]
-            scale = 100 if metric in PERCENT else 1
-            if entry is None or "missing" in entry:
-                cells.append(entry["missing"] if entry else "-")
-            elif not np.isfinite(entry["value"]):
-                cells.append("no face")
-            elif "low" not in entry:
-                cells.append(f"{entry['value']:.{digits}f}")
-            else:
-                cells.append(f"{scale * entry['value']:.{digits}f} [{scale * entry['low']:.{digits}f}, {scale * entry['high']:.{digits}f}]")
+        cells = [_cell(summary[name].get(metric), headings[metric][1], 100 if metric in PERCENT else 1) for metric in present]
         extra = "not known" if parameters < 0 else f"{parameters / 1e6:.2f}M"
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {extra} |")
-    fid = next((values["fid"] for values in summary.values() if "value" in values.get("fid", {})), None)
-    measured = {what: e.name for e in estimators for what in e.reads}
-    notes = ["In brackets: 95% bootstrap interval over pictures. Settings: " + ", ".join(f"{k} {v}" for k, v in settings.items()) + "."]
+    over = "pictures (over people for spreads and LPIPS)" if set(SPREADS) & set(present) else "pictures"
+    under = [f"In brackets: 95% bootstrap interval over {over}. Settings: " + ", ".join(f"{k} {v}" for k, v in settings.items()) + ".", *notes]
     without = {name: summary[name]["without_face"] for name, _, _ in rows if summary[name]["without_face"]}
-    notes += [f"Pictures without a face, left out of the errors: {', '.join(f'{n} {c}' for n, c in without.items())}."] if without else []
-    notes += ["Measured by: " + "; ".join(f"{what}: {name}" for what, name in measured.items()) + "."]
-    notes += [f"FID: {fid['pictures']} pictures against {fid['real']} photos {'of ' + settings['real'] if 'real' in settings else 'of the plan'}; FID depends on both numbers." + FEW * (min(fid["pictures"], fid["real"]) < 2048)] if fid else []
-    conditioned = {what: who for _, _, by in rows for what, who in by.items()}
-    notes += [f"Warning: {sentence}." for sentence in same_as(conditioned, measured)]
-    notes += [f"Not measured: {', '.join(m.reads)} by {m.name} ({m.reason})." for m in missing]
-    return "\n".join([*lines, "", *(f"- {note}" for note in notes), ""])
+    under += [f"Pictures without a face, left out of the errors: {', '.join(f'{n} {c}' for n, c in without.items())}."] if without else []
+    for metric in present:
+        short = {name: e for name, _, _ in rows if (e := summary[name].get(metric, {})).get("count", 0) < e.get("of", 0)}
+        found = "; ".join(f"{name} {e['count']} of {e['of']} {'people' if metric in SPREADS else 'pictures'}" for name, e in short.items())
+        under += [f"{headings[metric][0]} could be measured in fewer: {found}."] if short else []
+    under += ["Measured by: " + "; ".join(f"{what}: {name}" for what, name in measured.items()) + "."]
+    fid = next((values["fid"] for values in summary.values() if "value" in values.get("fid", {})), None)
+    under += [f"FID: {fid['pictures']} pictures against {fid['real']} photos {'of ' + settings['real'] if 'real' in settings else 'of the plan'}; FID depends on both numbers." + FEW * (min(fid["pictures"], fid["real"]) < 2048)] if fid else []
+    flattered: dict[str, list[str]] = {}
+    for name, _, conditioned in rows:
+        for sentence in same_as(conditioned, measured):
+            flattered.setdefault(sentence, []).append(name)
+    under += [f"Warning: {sentence}: {'; '.join(names)}." for sentence, names in flattered.items()]
+    under += [f"Not measured: {', '.join(m.reads)} by {m.name} ({m.reason})." for m in missing]
+    return "\n".join([*lines, "", *(f"- {note}" for note in under), ""])
+
+
+def _cell(entry: Mapping[str, Any] | None, digits: int, scale: int) -> str:
+    """A metric of summarise, as a table shows it."""
+    if entry is None or "missing" in entry:
+        return entry["missing"] if entry else "-"
+    value, *interval = (None if (x := entry.get(name)) is None else f"{scale * x:.{digits}f}" for name in ("value", "low", "high"))
+    return value if None in interval else f"{value} [{', '.join(interval)}]"
 
 
 def write_results(
     out: Path, plan: Plan, rows: Sequence[Row], readings: Mapping[str, Mapping[str, np.ndarray]],
     asked: Mapping[str, Mapping[str, np.ndarray]],
-    estimators: Sequence[Estimator], missing: Sequence[Missing], settings: Mapping[str, Any], real: np.ndarray | None = None,
+    measured: Mapping[str, str], missing: Sequence[Missing], settings: Mapping[str, Any], real: np.ndarray | None = None,
 ) -> None:  # fmt: skip
-    """Writes all of it.
+    """Writes all of it. In results.parquet each picture's error is in the metric's own unit; the root of the mean of its squares is the RMSE.
 
     Args:
         readings: of each row's pictures. asked: readings of the plan's targets ("target") and references ("reference").
+        measured: estimator's name by quantity.
         real: Inception's features of real photos [M, 2048]; None compares with the plan's.
     """
     import pyarrow
@@ -190,7 +214,7 @@ def write_results(
     for name, values in columns.items():
         fixed = {"method": [name] * len(plan), "key": plan.keys, "identity": plan.identity, "target": plan.target, "seed": plan.seed}
         found = {f"{e}_found": readings[name]["emotion"][:, 2 + i] for i, e in enumerate(EMOTIONS)} if "emotion" in readings[name] else {}
-        tables.append(pyarrow.table({**fixed, **values, **found}))
+        tables.append(pyarrow.table({**fixed, **{n: np.sqrt(v) if n in ROOTS else v for n, v in values.items()}, **found}))
     write_whole(out / "results.parquet", lambda file: pyarrow.parquet.write_table(pyarrow.concat_tables(tables, promote_options="default"), file))
     if real is None and (photos := [values["inception"] for values in asked.values() if "inception" in values]):
         real = np.concatenate(photos)
@@ -198,10 +222,10 @@ def write_results(
     for values in summary.values():
         for column, reason in not_measured(missing, controlled=bool(plan.targets)).items():
             values.setdefault(column, {"missing": reason})
-    content = {"settings": dict(settings), "rows": {n: {**summary[n], "parameters": p} for n, p, _ in rows}}
-    write_whole(out / "summary.json", lambda file: file.write((json.dumps(content, indent=2) + "\n").encode()))
-    write_whole(out / "table.md", lambda file: file.write(table(summary, rows, estimators, missing, settings).encode()))
-    grid_picture(summary, out / "grid.png")
+    content = {"settings": dict(settings), "notes": plan.notes, "rows": {n: {**summary[n], "parameters": p} for n, p, _ in rows}}
+    write_whole(out / "summary.json", lambda file: file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode()))
+    write_whole(out / "table.md", lambda file: file.write(table(summary, rows, measured, missing, settings, plan.notes).encode()))
+    grid_pictures(summary, out)
     for name, values in columns.items():
         if plan.targets:
             scatter(values, out / f"scatter {name}.png", name)
@@ -229,34 +253,42 @@ def scatter(columns: Mapping[str, np.ndarray], path: Path, title: str) -> None:
     plt.close(figure)
 
 
-def grid_picture(summary: Mapping[str, Mapping[str, Any]], path: Path) -> None:
-    """Errors over a grid of two values (rows named "... w A B" or "... alpha A B"): landmarks down, emotion across; nothing where there is no grid."""
+def grid_pictures(summary: Mapping[str, Mapping[str, Any]], out: Path) -> None:
+    """OUT/grid ROW.png for each method and condition with a grid: errors over two values, landmarks down, emotion across; nothing where there is no grid."""
+    grids: dict[str, dict[tuple[str, str], Mapping[str, Any]]] = {}
+    for name, values in summary.items():
+        if point := GRID.fullmatch(name):
+            grids.setdefault(point["row"], {})[point["landmarks"], point["emotion"]] = values
+    for row, points in grids.items():
+        _grid_picture(points, out / f"grid {row}.png", row)
+
+
+def _grid_picture(points: Mapping[tuple[str, str], Mapping[str, Any]], path: Path, title: str) -> None:
     import matplotlib
 
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
 
-    points = {tuple(float(v) for v in name.split()[-2:]): values for name, values in summary.items() if re.search(r", (w|alpha) \S+ \S+$", name)}
-    if not points:
+    down, across = (sorted({point[i] for point in points}, key=lambda value: float(value) if value != "-" else 0.0) for i in (0, 1))
+    shown = [name for name in IN_GRID if any("value" in v.get(name, {}) for v in points.values())]
+    if not shown:
         return
-    down, across = (sorted({point[i] for point in points}) for i in (0, 1))
-    shown = [name for name in IN_GRID if all("value" in v.get(name, {}) for v in points.values())]
     columns = min(3, len(shown))
     figure, axes = plt.subplots(-(-len(shown) // columns), columns, figsize=(3 * columns, 3 * -(-len(shown) // columns)), constrained_layout=True, squeeze=False)
     for axis in axes.flat[len(shown) :]:
         axis.axis("off")
     for axis, name in zip(axes.flat, shown, strict=False):
-        (title, digits), factor = {**ROOTS, **MEANS}[name], 100 if name in PERCENT else 1
-        values = factor * np.array([[points[a, b][name]["value"] if (a, b) in points else np.nan for b in across] for a in down])
+        (heading, digits), factor = {**ROOTS, **MEANS}[name], 100 if name in PERCENT else 1
+        values = factor * np.array([[points.get((a, b), {}).get(name, {}).get("value", np.nan) for b in across] for a in down])
         goodness = values if name in BETTER_HIGH else -values
         axis.imshow(goodness, cmap="viridis")
-        axis.set(title=title, xlabel="emotion", ylabel="landmarks", xticks=range(len(across)), yticks=range(len(down)))
-        axis.set_xticklabels([f"{v:g}" for v in across])
-        axis.set_yticklabels([f"{v:g}" for v in down])
+        axis.set(title=heading, xlabel="emotion", ylabel="landmarks", xticks=range(len(across)), yticks=range(len(down)))
+        axis.set_xticklabels(across)
+        axis.set_yticklabels(down)
         middle = (np.nanmin(goodness) + np.nanmax(goodness)) / 2
         for (i, k), value in np.ndenumerate(values):
             axis.text(k, i, f"{value:.{digits}f}", ha="center", va="center", color="black" if goodness[i, k] > middle else "white")
-    figure.suptitle("Brighter is better, each picture in its own range")
+    figure.suptitle(f"{title}: brighter is better, each picture in its own range")
     figure.savefig(path, dpi=90)
     plt.close(figure)
 

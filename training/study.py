@@ -15,6 +15,7 @@ import base64
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -82,10 +83,12 @@ def make_study(runs: dict[str, Path], rows: Sequence[tuple[str, str]], sets: int
             questions. size: of the pictures, in pixels.
 
     Raises:
-        MetricError: fewer than two methods, no run, or a run that is not whole.
+        MetricError: fewer than two methods, a name that two have, no run, or a run that is not whole.
     """
     if len(rows) < 2:
         raise MetricError(f"Expected at least two methods to choose between, found {len(rows)}. Give --row more than once.")
+    if twice := [name for name, count in Counter(name for name, _ in rows).items() if count > 1]:
+        raise MetricError(f"Expected another name for each --row, found {', '.join(twice)} more than once.")
     plans = {name: load_plan(folder) for name, folder in runs.items()}
     if missing := [str(runs[name]) for name, plan in plans.items() if plan is None]:
         raise MetricError(f"Expected the folder of a run of training.evaluate, found none in {', '.join(missing)}.")
@@ -142,11 +145,25 @@ def write_study(content: dict[str, Any], key: dict[str, Any], out: Path) -> None
     write_whole(out / "study.key.json", lambda file: file.write((json.dumps(key, indent=1) + "\n").encode()))
 
 
+def read_key(path: Path) -> dict[str, Any]:
+    """The study.key.json of `make`.
+
+    Raises:
+        MetricError: it is another file.
+    """
+    try:
+        key = json.loads(path.read_text(encoding="utf-8"))
+        questions = {number: {"name": q["name"], "sets": q["sets"]} for number, q in key["questions"].items()}
+        return {"study": key["study"], "per": int(key["per"]), "methods": list(key["methods"]), "questions": questions}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise MetricError(f"Expected the study.key.json that was written beside study.html at {path}, found none ({type(error).__name__}). Give that one with --key.") from error
+
+
 def tally(answers: Sequence[Path], key: dict[str, Any]) -> dict[str, Any]:
     """Selection rates: question -> method -> {chosen, shown, rate, low, high}; an answer shows every method once.
 
     Raises:
-        MetricError: no answers, a file that is none, of another study, or a participant who is there twice.
+        MetricError: no answers, a file that is none, of another study, one that answers a set twice, or a participant who is there twice.
     """
     if not answers:
         raise MetricError("Expected files of answers, found none.")
@@ -157,12 +174,16 @@ def tally(answers: Sequence[Path], key: dict[str, Any]) -> dict[str, Any]:
         try:
             one = json.loads(path.read_text(encoding="utf-8"))
             study, participant, given = one["study"], str(one["participant"]), one["answers"]
-            chosen = [(key["questions"][str(a["question"])], a["set"], a["option"]) for a in given] if study == key["study"] else []
-            methods = [(q["name"], q["sets"][number][option]) for q, number, option in chosen]
+            chosen = [(str(a["question"]), a["set"], a["option"]) for a in given] if study == key["study"] else []
+            if any(number < 0 or option < 0 for _, number, option in chosen):
+                raise ValueError("counted from the end")
+            methods = [(key["questions"][q]["name"], key["questions"][q]["sets"][number][option]) for q, number, option in chosen]
         except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
             raise MetricError(f"{path} is no file of answers that the study's page saves ({type(error).__name__}). Ask for it again.") from error
         if study != key["study"]:
             raise MetricError(f"{path} holds answers to another study ({study}); the key is for {key['study']}. Leave it out.")
+        if len({answer[:2] for answer in chosen}) < len(chosen):
+            raise MetricError(f"{path} answers a question twice for the same pictures, which the study's page does not. Ask for it again.")
         if participant in people:
             raise MetricError(f"Participant {participant} is there twice, in {people[participant]} and {path}. Leave one out.")
         people[participant] = path
@@ -218,6 +239,8 @@ def main() -> None:
     for command in (make, count):
         command.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
+    if args.command == "make" and (min(args.sets, args.per) < 1 or args.group < 2 or args.size < 16):
+        parser.error("--sets and --per must be at least 1, --group at least 2, --size at least 16")
     try:
         if args.command == "make":
             runs = {name: folder for name, folder in (("control", args.control), ("identity", args.identity)) if folder}
@@ -227,8 +250,10 @@ def main() -> None:
             write_study(content, key, args.out)
             shown = ", ".join(f"{q['name']} {len(q['sets'])}" for q in key["questions"].values())
             print(f"{args.out / 'study.html'} for participants; sets: {shown}. Keep {args.out / 'study.key.json'} to yourself.")
+            if any(len(q["sets"]) < args.sets for q in key["questions"].values()):
+                print(f"Fewer sets than the {args.sets} that --sets asks for: the runs have no more. Evaluate more pictures or people for them.")
         else:
-            key = json.loads(args.key.read_text())
+            key = read_key(args.key)
             result = tally(args.answers, key)
             args.out.mkdir(parents=True, exist_ok=True)
             write_whole(args.out / "summary.json", lambda file: file.write((json.dumps(result, indent=2) + "\n").encode()))

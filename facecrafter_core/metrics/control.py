@@ -44,10 +44,10 @@ def distribution_distance(found: np.ndarray, asked: np.ndarray) -> np.ndarray:
 
 
 def same_class(found: np.ndarray, asked: np.ndarray) -> np.ndarray:
-    """1.0 where the most likely of the classes [N, 8] is the same, else 0.0; NaN where nothing was found. Its mean is the class accuracy."""
+    """1.0 where the most likely of the classes [N, 8] is the same, else 0.0; NaN where nothing was found or asked for. Its mean is the class accuracy."""
     _pair(found, asked)
-    seen = np.isfinite(found).all(1)
-    return np.where(seen, np.nan_to_num(found).argmax(1) == asked.argmax(1), np.nan)
+    seen = np.isfinite(found).all(1) & np.isfinite(asked).all(1)
+    return np.where(seen, np.nan_to_num(found).argmax(1) == np.nan_to_num(asked).argmax(1), np.nan)
 
 
 def similarity(found: np.ndarray, asked: np.ndarray) -> np.ndarray:
@@ -60,10 +60,10 @@ def own_among(found: np.ndarray, gallery: np.ndarray, own: np.ndarray) -> np.nda
     """1.0 where the gallery's nearest entry is the own one, else 0.0 (also without a face).
 
     Args:
-        found: [N, D] unit vectors. gallery: [G, D] unit vectors. own: [N] places in the gallery.
+        found: [N, D] unit vectors. gallery: [G, D] unit vectors; an entry of NaN is nobody's nearest. own: [N] places in the gallery.
     """
     seen = np.isfinite(found).all(1)
-    nearest = (np.nan_to_num(found) @ gallery.T).argmax(1)
+    nearest = np.where(np.isfinite(gallery).all(1), np.nan_to_num(found) @ np.nan_to_num(gallery).T, -np.inf).argmax(1)
     return (seen & (nearest == own)).astype(float)
 
 

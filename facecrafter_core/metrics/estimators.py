@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,19 +106,17 @@ def estimators_of(family: str, models: Path, device: str = "cpu") -> tuple[list[
     """
     from .perceptual import ArcFace, FaceNet, Inception
 
-    there: list[Estimator] = [Landmarks()]
-    missing: list[Missing] = []
-    wanted = [("inception", "Inception v3", ("FID",), Inception)]
+    wanted: list[tuple[str, str, tuple[str, ...], Callable[[Path, str], Estimator]]] = [("inception", "Inception v3", ("FID",), Inception)]
+    found: list[Estimator | Missing] = [Landmarks()]
     if family == "demo":
         for what in ("identity", "emotion"):
-            there.append(FaceReader(f"demo {what} evaluator", what, models / "evaluators" / f"{what}.safetensors", device))
+            reader = partial(FaceReader, f"demo {what} evaluator", what, models / "evaluators" / f"{what}.safetensors", device)
+            found.append(_made_or_missing(f"demo {what} evaluator", (what,), reader))
     else:
         wanted += [("facenet", "FaceNet", ("identity",), FaceNet), ("arcface", ARCFACE, ("arcface",), ArcFace)]
         wanted += [("hsemotion", "HSEmotion", ("emotion",), EmotionReader.hsemotion)]  # EmoNet conditions
-    for asset, name, reads, make in wanted:
-        one = load_or_missing(asset, name, reads, make, device)
-        (missing if isinstance(one, Missing) else there).append(one)
-    return there, missing
+    found += [load_or_missing(*one, device) for one in wanted]
+    return [e for e in found if not isinstance(e, Missing)], [e for e in found if isinstance(e, Missing)]
 
 
 def load_or_missing(asset: str, name: str, reads: tuple[str, ...], make: Callable[[Path, str], Any], device: str) -> Any:
@@ -128,8 +127,12 @@ def load_or_missing(asset: str, name: str, reads: tuple[str, ...], make: Callabl
         path = find_asset(asset)
     except AssetError:
         return Missing(name, reads, f"weights missing: facecrafter assets download {asset}")
+    return _made_or_missing(name, reads, partial(make, path, device))
+
+
+def _made_or_missing(name: str, reads: tuple[str, ...], make: Callable[[], Any]) -> Any:
     try:
-        return make(path, device)
+        return make()
     except (AssetError, MetricError, ModelError) as error:
         return Missing(name, reads, str(error))
 

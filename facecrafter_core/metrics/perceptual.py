@@ -6,6 +6,7 @@ The networks are those of torch-fidelity, lpips and facenet-pytorch (the extra "
 from __future__ import annotations
 
 import importlib
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -161,22 +162,14 @@ class Perceptual:
             parts = [self.network(batch(a[i : i + BATCH]), batch(b[i : i + BATCH])).flatten().cpu().numpy() for i in range(0, len(a), BATCH)]
         return np.concatenate(parts)
 
-    def among(self, pictures: Sequence[np.ndarray], person: np.ndarray) -> np.ndarray:
-        """The mean LPIPS between all pairs of one person's pictures, a value a person who has at least two.
-
-        Args:
-            pictures: N of one size. person: [N].
+    def among(self, pictures: Sequence[np.ndarray]) -> float:
+        """The mean LPIPS between all pairs of at least two pictures.
 
         Raises:
-            MetricError: nobody has two, or mixed sizes.
+            MetricError: mixed sizes.
         """
         _one_size(pictures)
-        pairs = [(i, k) for i in range(len(person)) for k in range(i + 1, len(person)) if person[i] == person[k]]
-        if not pairs:
-            raise MetricError("Expected at least two pictures of a person for LPIPS, found one each. Use --each 2 or more.")
-        first, second = (np.array(pairs).T[i] for i in (0, 1))
-        found = self.distances([pictures[i] for i in first], [pictures[i] for i in second])
-        return np.array([found[person[first] == one].mean() for one in np.unique(person[first])])
+        return float(self.distances(*zip(*itertools.combinations(pictures, 2), strict=True)).mean())
 
 
 def _one_size(pictures: Sequence[np.ndarray]) -> None:

@@ -49,6 +49,13 @@ def test_each_layout_gives_the_same_parameters_in_the_pictures_order(tmp_path: P
     assert np.isnan(found["flame_expression"][2]).all() and np.isnan(found["flame_pose"][2]).all()
 
 
+def test_columns_are_paired_by_their_number_whatever_their_order(tmp_path: Path):
+    numbers = sorted(range(12), key=str)  # 0, 1, 10, 11, 2, ...
+    header = ",".join(["name", *(f"expression_{i}" for i in numbers), "pose_0"])
+    (tmp_path / "sorted.csv").write_text(f"{header}\n{','.join(['00000', *map(str, numbers), '0'])}")
+    assert read_flame(tmp_path / "sorted.csv", PICTURES)["flame_expression"][0].tolist() == list(range(12))
+
+
 def test_the_rmse_is_over_all_numbers_of_the_pictures_that_have_any(tmp_path: Path):
     found = read_flame(as_npz(tmp_path), PICTURES)["flame_pose"]
     assert control.rmse(control.squared_error(found, np.zeros_like(found))) == pytest.approx(np.sqrt((0.5**2 + 0.25**2) / 6))
@@ -65,6 +72,15 @@ def test_files_that_do_not_fit_are_sentences(tmp_path: Path):
     np.savez(tmp_path / "uneven.npz", name=["00000"], expression=EXPRESSION, pose=POSE)
     with pytest.raises(MetricError, match="as many names as parameters"):
         read_flame(tmp_path / "uneven.npz", PICTURES)
+    (tmp_path / "text.npz").write_text("hello")
+    with pytest.raises(MetricError, match="no file of numpy's arrays"):
+        read_flame(tmp_path / "text.npz", PICTURES)
+    (tmp_path / "bytes.csv").write_bytes(b"name,\xff\xfe")
+    with pytest.raises(MetricError, match=r"no \.csv file that can be read"):
+        read_flame(tmp_path / "bytes.csv", PICTURES)
+    (tmp_path / "short.csv").write_text("name,expression_0,pose_0\n00000,1")
+    with pytest.raises(MetricError, match="a cell that is none"):
+        read_flame(tmp_path / "short.csv", PICTURES)
     (tmp_path / "words.csv").write_text("name,expression_0,pose_0\n00000,a,1")
     with pytest.raises(MetricError, match="a cell that is none"):
         read_flame(tmp_path / "words.csv", PICTURES)

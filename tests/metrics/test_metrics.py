@@ -52,6 +52,12 @@ def test_class_accuracy_compares_the_most_likely_class():
     found = np.array([[0.9, 0.1], [0.1, 0.9], [np.nan, np.nan]])
     values = control.same_class(found, asked)
     assert values[:2].tolist() == [1, 0] and math.isnan(values[2])
+    assert np.isnan(control.same_class(asked, np.full((3, 2), np.nan))).all(), "what could not be asked for is neither right nor wrong"
+
+
+def test_a_reference_without_a_face_is_nobodys_nearest():
+    gallery = np.array([[np.nan, np.nan], [1.0, 0], [0, 1.0]])
+    assert control.own_among(np.array([[1.0, 0], [0, 1.0]]), gallery, np.array([1, 2])).tolist() == [1, 1]
 
 
 def test_similarity_is_a_cosine():
@@ -130,6 +136,12 @@ def test_at_full_size_hsemotion_reads_because_emonet_conditions(monkeypatch, tmp
 
     monkeypatch.setattr("facecrafter_core.faces.emotion_estimators.HSEmotionEstimator", no_package)
     assert [m.reason for m in estimators_of("full", tmp_path)[1] if "emotion" in m.reads] == ["Run `pip install emotiefflib`."]
+
+
+def test_a_demo_base_without_evaluators_is_measured_by_what_is_there(tmp_path):
+    there, missing = estimators_of("demo", tmp_path)
+    assert Landmarks.name in [e.name for e in there]
+    assert {m.reads: "There are no network weights at" in m.reason for m in missing if m.name.startswith("demo")} == {("identity",): True, ("emotion",): True}
 
 
 def test_an_estimator_that_measures_what_it_conditioned_is_named():

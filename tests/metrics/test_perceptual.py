@@ -6,6 +6,7 @@ The packages are the extra "metrics"; without them, what a table says is tested,
 import importlib.util
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -108,6 +109,11 @@ def test_fid_is_0_for_the_same_pictures_and_not_for_others(tmp_path: Path):
         Inception(tmp_path / "broken.pth")
 
 
+def test_lpips_among_pictures_is_the_mean_over_their_pairs():
+    brightness = SimpleNamespace(distances=lambda a, b: np.array([abs(float(x.mean()) - float(y.mean())) for x, y in zip(a, b, strict=True)]))
+    assert Perceptual.among(brightness, [np.full((4, 4, 3), v, np.uint8) for v in (0, 10, 40)]) == pytest.approx((10 + 40 + 30) / 3)
+
+
 @has("lpips")
 def test_lpips_of_a_picture_with_itself_is_0(tmp_path: Path):
     from torchvision.models import alexnet
@@ -118,10 +124,9 @@ def test_lpips_of_a_picture_with_itself_is_0(tmp_path: Path):
     some = pictures(3)
     assert metric.distances(some, some) == pytest.approx([0, 0, 0], abs=1e-7)
     assert (metric.distances(some, some[1:] + some[:1]) > 1e-4).all()
-    among = metric.among([some[0], some[0], some[1], some[2]], np.array([7, 7, 9, 9]))
-    assert among.shape == (2,) and among[0] == pytest.approx(0, abs=1e-7) and among[1] > 1e-4
-    with pytest.raises(MetricError, match="--each 2"):
-        metric.among(some, np.arange(3))
+    assert metric.among([some[0], some[0]]) == pytest.approx(0, abs=1e-7)
+    one, two, three = metric.distances([some[0], some[0], some[1]], [some[1], some[2], some[2]])
+    assert metric.among(some) == pytest.approx((one + two + three) / 3)
 
 
 @has("facenet_pytorch")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from training.benchmark import Plan, save_plan
+from training.benchmark import Plan, Wanted, save_plan
 
 ROWS = [("one", "a, + both"), ("two", "b, + both"), ("three", "c, + both")]
 
@@ -22,7 +22,8 @@ def make_run(folder: Path, control: bool, people: int = 6, each: int = 2) -> Pat
     count = people if control else people * each
     identity = np.arange(count) if control else np.repeat(np.arange(people), each)
     photos = [picture() for _ in range(people)]
-    plan = Plan(photos, photos, photos if control else [], identity, np.roll(identity, 1), np.arange(count), {"seed": 0, "size": 32})
+    wanted = Wanted("control" if control else "identity", "", "all", size=32, seed=0, identities=people)
+    plan = Plan(photos, photos, photos if control else [], identity, np.roll(identity, 1), np.arange(count), wanted, 0, [])
     save_plan(plan, folder)
     for _, row in ROWS:
         rows = folder / "pictures" / (row if control else f"{row.split(',')[0]}, identity only")

@@ -7,25 +7,30 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
+import pyarrow.compute
 import pyarrow.parquet
 import pytest
 import torch
 from PIL import Image
 
 from facecrafter_core.diffusion.guidance import APPROXIMATIONS, Guidance
-from facecrafter_core.errors import MetricError
+from facecrafter_core.errors import MetricError, NoFaceError, PhotoError
 from facecrafter_core.faces.landmarker import FaceLandmarker
-from training import evaluate
-from training.benchmark import load_plan, make_plan, save_plan
-from training.methods import Folder
+from training import evaluate, progress
+from training.benchmark import Wanted, load_plan, make_plan, save_plan
+from training.methods import Folder, count_parameters
+from training.origin import digest_of_pipe
 from training.readings import gather
-from training.results import grid_picture, summarise, table
+from training.results import grid_pictures, summarise, table
 from training.sources import open_source
 
 ROOT = Path(__file__).resolve().parents[2]
 PORTRAITS = sorted((ROOT / "demo/samples").glob("*.jpg"))
+CONTROL = ("--targets", "2", "--count", "2")
+CONDITIONS = ("--conditions", "identity only", "+ landmarks")
 
 
 @pytest.fixture(scope="module")
@@ -41,7 +46,7 @@ def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def run(monkeypatch: pytest.MonkeyPatch, benchmark: str, people: Path, out: Path, *more: str) -> dict:
     arguments = ["evaluate", benchmark, "--source", str(people), "--split", "all", "--models", str(ROOT / "demo"), "--out", str(out), "--steps", "2", "--identities", "2"]
-    monkeypatch.setattr(sys, "argv", [*arguments, *more])
+    monkeypatch.setattr(sys, "argv", [*arguments, "--processes", "1", *more])
     evaluate.main()
     return json.loads((out / "summary.json").read_text())
 
@@ -50,7 +55,7 @@ def run(monkeypatch: pytest.MonkeyPatch, benchmark: str, people: Path, out: Path
 def controlled(people: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("control")
     with pytest.MonkeyPatch.context() as monkeypatch:
-        run(monkeypatch, "control", people, out, "--targets", "2", "--count", "2", "--conditions", "identity only", "+ landmarks")
+        run(monkeypatch, "control", people, out, *CONTROL, *CONDITIONS, "--processes", "2")
     return out
 
 
@@ -61,15 +66,55 @@ def test_the_control_benchmark_writes_its_folder(controlled: Path):
     assert rows["bundled, + landmarks"]["landmark_error"]["value"] < rows["bundled, identity only"]["landmark_error"]["value"]
     table = pyarrow.parquet.read_table(controlled / "results.parquet")
     assert table.num_rows == 4 and {"key", "seed", "landmark_error", "yaw_asked", "yaw_found", "similarity"} <= set(table.column_names)
+    errors = table.filter(pyarrow.compute.equal(table["method"], "bundled, + landmarks"))["pose_error"].to_numpy()
+    assert np.sqrt(np.mean(errors**2)) == pytest.approx(rows["bundled, + landmarks"]["pose_error"]["value"]), "degrees, as in the table"
     text = (controlled / "table.md").read_text()
-    assert "measured by the same estimator" in text and "weights missing: facecrafter assets download inception" in text
+    assert "its errors flatter the method: bundled, + landmarks." in text and "weights missing: facecrafter assets download inception" in text
     assert all((controlled / f"{kind} {name}").is_file() for name in ("bundled, + landmarks.png",) for kind in ("scatter",))
     assert (controlled / "sheet bundled, + landmarks.jpg").is_file()
 
 
 def test_no_one_is_asked_for_with_a_photo_of_their_own(people: Path):
-    plan = make_plan(open_source(people)[1], 128, 2, 2, 10, 0, FaceLandmarker())
+    plan = make_plan(open_source(people)[1], Wanted("control", "", "all", 128, 0, identities=2, targets=2, count=10), FaceLandmarker())
     assert len(set(zip(plan.identity.tolist(), plan.target.tolist(), strict=True))) == len(plan) >= 2
+
+
+class Forgetful(FaceLandmarker):
+    """Loses the face in the first square that is cut."""
+
+    lost = False
+
+    def find_face(self, photo, choose="largest"):
+        if photo.shape[0] == 128 and not self.lost:
+            self.lost = True
+            raise NoFaceError("none")
+        return super().find_face(photo, choose)
+
+
+def test_what_is_passed_over_and_what_there_is_too_little_of_is_told(people: Path, tmp_path: Path):
+    shutil.copytree(people, tmp_path / "people")
+    (tmp_path / "people/person_0/broken.png").write_bytes(b"no picture")
+    Image.new("RGB", (64, 64)).save(tmp_path / "people/person_1/black.png")
+    wanted = Wanted("control", "", "all", 128, 0, identities=2, targets=9, count=50)
+    plan = make_plan(open_source(tmp_path / "people")[1], wanted, Forgetful())
+    looked, fewer = plan.notes
+    assert "1 unreadable" in looked and "1 without a face" in looked and "1 whose face is lost in its square" in looked
+    assert fewer == f"Fewer than asked for: {len(plan.targets)} of 9 targets, {len(plan)} of 50 pairs."
+    save_plan(plan, tmp_path / "out")
+    again = load_plan(tmp_path / "out")
+    assert (again.wanted, again.notes, again.settings) == (plan.wanted, plan.notes, plan.settings)
+
+
+def test_in_a_flat_folder_each_photo_is_a_person_compared_with_the_same_photo(people: Path, tmp_path: Path):
+    """Synth-500's layout."""
+    for i, portrait in enumerate(sorted(people.rglob("*.png"))):
+        shutil.copy(portrait, tmp_path / f"{i}.png")
+    wanted = Wanted("identity", "", "all", 128, 0, identities=500, each=2)
+    plan = make_plan(open_source(tmp_path)[1], wanted, FaceLandmarker())
+    assert len(plan) == 2 * 6 and not plan.targets and plan.other_photo == 0 and "6 of 500 identities" in plan.notes[1]
+    assert all((a == b).all() for a, b in zip(plan.identities, plan.references, strict=True))
+    several = make_plan(open_source(people)[1], wanted, FaceLandmarker())
+    assert several.other_photo == 3 and not any((a == b).all() for a, b in zip(several.identities, several.references, strict=True))
 
 
 def test_a_stopped_run_goes_on_and_gives_the_same_numbers(controlled: Path, people: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
@@ -80,7 +125,7 @@ def test_a_stopped_run_goes_on_and_gives_the_same_numbers(controlled: Path, peop
     part.unlink()
     untouched = next((again / "measures/bundled, identity only").glob("*.npz"))
     written = untouched.stat().st_mtime_ns
-    run(monkeypatch, "control", people, again, "--conditions", "identity only", "+ landmarks")
+    run(monkeypatch, "control", people, again, *CONTROL, *CONDITIONS)
     assert part.is_file() and untouched.stat().st_mtime_ns == written
     assert (again / "summary.json").read_text() == before
 
@@ -101,15 +146,18 @@ def test_another_methods_pictures_are_scored(controlled: Path, people: Path, tmp
     out = tmp_path / "out"
     plan = load_plan(controlled)
     save_plan(plan, out)
-    theirs = tmp_path / "theirs"
+    theirs = tmp_path / "theirs, at 200"
     theirs.mkdir()
     for key, target in zip(plan.keys, plan.target, strict=True):
         Image.fromarray(plan.targets[target]).resize((200, 200)).save(theirs / f"{key}.png")  # the perfect copy, in another size
     Image.new("RGB", (200, 200)).save(theirs / f"{plan.keys[-1]}.png")  # and one without a face
-    summary = run(monkeypatch, "control", people, out, "--pictures", f"copy={theirs}")["rows"]["copy"]
+    summary = run(monkeypatch, "control", people, out, *CONTROL, "--pictures", f"copy={theirs}")["rows"]["copy"]
     assert summary["landmark_error"]["value"] < 3 and summary["without_face"] == 1 and summary["found"]["value"] == 0.5
     text = (out / "table.md").read_text()
     assert "Pictures without a face, left out of the errors: copy 1." in text and "not known" in text
+    Image.fromarray(plan.targets[0]).save(theirs / f"{plan.keys[0]}.png")
+    with pytest.raises(SystemExit, match=r"measures/copy were made with other settings or files \(pictures\)"):
+        run(monkeypatch, "control", people, out, *CONTROL, "--pictures", f"copy={theirs}")
 
 
 def test_an_untrained_controlnet_is_the_identity_alone(controlled: Path, people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
@@ -125,7 +173,7 @@ def test_an_untrained_controlnet_is_the_identity_alone(controlled: Path, people:
     plan = load_plan(controlled)
     save_plan(plan, out)
     arguments = ["--hints", str(out / "targets"), "--method", f"ours={ROOT / 'demo/adapter.safetensors'}", "--conditions", "identity only"]
-    rows = run(monkeypatch, "control", people, out, "--controlnet", str(tmp_path / "untrained"), *arguments)["rows"]
+    rows = run(monkeypatch, "control", people, out, *CONTROL, "--controlnet", str(tmp_path / "untrained"), *arguments)["rows"]
     assert rows["ControlNet"]["parameters"] == sum(p.numel() for p in control.parameters())
 
     def picture(row: str) -> np.ndarray:
@@ -134,16 +182,34 @@ def test_an_untrained_controlnet_is_the_identity_alone(controlled: Path, people:
     same = picture("ControlNet")
     assert np.abs(same - picture("ours, identity only")).mean() < 0.2
     shutil.rmtree(out / "measures/ControlNet")
-    run(monkeypatch, "control", people, out, "--controlnet", str(tmp_path / "other"), *arguments)
+    run(monkeypatch, "control", people, out, *CONTROL, "--controlnet", str(tmp_path / "other"), *arguments)
     assert np.abs(same - picture("ControlNet")).mean() > 3
     (out / "targets/000.png").rename(tmp_path / "away.png")
     with pytest.raises(SystemExit, match="000.png"):
-        run(monkeypatch, "control", people, out, "--controlnet", str(tmp_path / "other"), "--hints", str(out / "targets"))
+        run(monkeypatch, "control", people, out, *CONTROL, "--controlnet", str(tmp_path / "other"), "--hints", str(out / "targets"))
 
 
 def test_folders_that_do_not_pair_are_refused(controlled: Path, tmp_path: Path):
     with pytest.raises(MetricError, match=r"2 are missing, such as 00000\.png"):
         Folder("empty", tmp_path, load_plan(controlled))
+    for key in load_plan(controlled).keys:
+        Image.new("RGB", (64, 32)).save(tmp_path / f"{key}.png")
+    with pytest.raises(MetricError, match=r"Expected square pictures, .*00000\.png with 64 x 32 pixels"):
+        Folder("wide", tmp_path, load_plan(controlled)).generate([0])
+    (tmp_path / "00001.png").write_bytes(b"no picture")
+    with pytest.raises(PhotoError, match=r"00001\.png is not a picture"):
+        Folder("broken", tmp_path, load_plan(controlled)).generate([1])
+
+
+def test_parameters_are_counted_from_files(controlled: Path, tmp_path: Path):
+    from safetensors.torch import save_file
+
+    save_file({"a": torch.zeros(2, 3), "b": torch.zeros(5)}, tmp_path / "one.safetensors")
+    torch.save({"part": {"c": torch.zeros(4)}, "step": 7}, tmp_path / "two.bin")
+    assert count_parameters([tmp_path / "one.safetensors", tmp_path / "two.bin"]) == 6 + 5 + 4
+    (tmp_path / "three.bin").write_text("hello")
+    with pytest.raises(MetricError, match=r"weights to count at .*three\.bin"):
+        count_parameters([tmp_path / "three.bin"])
 
 
 def test_too_few_people_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, people: Path):
@@ -153,9 +219,51 @@ def test_too_few_people_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         run(monkeypatch, "control", tmp_path / "people", tmp_path / "out")
 
 
-def test_a_folder_of_another_run_is_refused(controlled: Path, people: Path, monkeypatch: pytest.MonkeyPatch):
-    with pytest.raises(SystemExit, match=r"other settings \(seed\)"):
-        run(monkeypatch, "control", people, controlled, "--seed", "5")
+@pytest.mark.parametrize(("benchmark", "more", "different"), [
+    ("control", (*CONTROL, "--seed", "5"), "seed"), ("control", (*CONTROL[:2], "--count", "3"), "count"), ("identity", (), "benchmark, targets, count, each"),
+])  # fmt: skip
+def test_a_folder_of_another_run_is_refused(controlled: Path, people: Path, monkeypatch: pytest.MonkeyPatch, benchmark: str, more: tuple[str, ...], different: str):
+    with pytest.raises(SystemExit, match=rf"other settings \({different}\)"):
+        run(monkeypatch, benchmark, people, controlled, *more)
+
+
+def test_a_folder_of_other_photos_is_refused(controlled: Path, people: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    shutil.copytree(people, tmp_path / "people")
+    next((tmp_path / "people/person_0").iterdir()).unlink()
+    with pytest.raises(SystemExit, match=r"other settings \(source\)"):
+        run(monkeypatch, "control", tmp_path / "people", controlled, *CONTROL)
+
+
+def test_pictures_of_other_settings_are_not_taken_for_those_asked_for(controlled: Path, people: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(SystemExit, match=r"measures/bundled, identity only were made with other settings or files \(steps, guidance\)"):
+        run(monkeypatch, "control", people, controlled, *CONTROL, *CONDITIONS, "--steps", "3", "--weights", "9", "1", "1")
+
+
+def test_a_retrained_adapter_is_another_origin():
+    def pipe(adapter: torch.nn.Module | None) -> SimpleNamespace:
+        return SimpleNamespace(scheduler=None, unet=torch.nn.Identity(), vae=torch.nn.Identity(), text_encoder=torch.nn.Identity(), adapter=adapter)
+
+    trained = torch.nn.Linear(2, 2)
+    before = digest_of_pipe(pipe(trained))
+    assert digest_of_pipe(pipe(trained)) == before != digest_of_pipe(pipe(None))
+    trained.weight.data[0, 0] += 1
+    assert digest_of_pipe(pipe(trained)) != before
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    (("--pictures", "x=a", "--method", "x=b"), "another name for each row, found x more than once"), (("--pictures", "a/b=c"), "found 'a/b'"),
+    (("--parameters", "x=weights.bin"), "names of --pictures, found x"),
+])  # fmt: skip
+def test_names_that_no_row_can_have_are_refused(monkeypatch: pytest.MonkeyPatch, capsys, tmp_path: Path, arguments: tuple[str, ...], sentence: str):
+    with pytest.raises(SystemExit):
+        run(monkeypatch, "control", tmp_path, tmp_path / "out", *arguments)
+    assert sentence in capsys.readouterr().err
+
+
+def test_results_in_the_place_of_a_file_are_refused(people: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
+    (tmp_path / "out").touch()
+    with pytest.raises(SystemExit, match="Choose another --out"):
+        run(monkeypatch, "control", people, tmp_path / "out")
 
 
 def test_approximations_are_rows_of_their_own_beside_the_exact_one():
@@ -180,6 +288,16 @@ def test_a_grid_asks_for_each_pair_of_weights():
     assert dict(evaluate.grid(args, True, True))[", alpha 1 2"].alpha_emotion == 2.0
 
 
+def test_a_grid_varies_only_the_weights_in_use():
+    import argparse
+
+    args = argparse.Namespace(grid=[1.0, 3.0], grid_over="weight", approximate=False, weights=(2.5, 2.0, 1.5))
+    assert list(dict(evaluate.grid(args, False, False))) == [""]
+    assert list(dict(evaluate.grid(args, True, False))) == [", w 1 -", ", w 3 -"]
+    points = dict(evaluate.grid(args, False, True))
+    assert list(points) == [", w - 1", ", w - 3"] and points[", w - 3"].guidance == Guidance(2.5, 2.0, 3.0)
+
+
 def test_errors_of_bad_readings_are_sentences(tmp_path: Path):
     (tmp_path / "row").mkdir()
     np.savez(tmp_path / "row/0.npz", pose=np.zeros((2, 3)))
@@ -187,14 +305,14 @@ def test_errors_of_bad_readings_are_sentences(tmp_path: Path):
         gather(tmp_path / "row", 3)
 
 
-def test_a_grid_becomes_a_picture(tmp_path: Path):
+def test_each_method_and_condition_of_a_grid_is_a_picture(tmp_path: Path):
     def row(value: float) -> dict:
         return {name: {"value": value, "low": value, "high": value} for name in ("landmark_error", "valence_error", "same_class", "similarity")}
 
-    grid_picture({f"bundled, + both, w {a} {b}": row(a * b) for a in (1, 2) for b in (1, 2, 3)}, tmp_path / "grid.png")
-    assert Image.open(tmp_path / "grid.png").size[0] > 500
-    grid_picture({"bundled, + both": row(1.0)}, tmp_path / "none.png")
-    assert not (tmp_path / "none.png").exists()
+    both = {f"{method}, + both, w {a} {b}": row(a * b) for method in ("one", "two") for a in (1, 2) for b in (1, 2, 3)}
+    grid_pictures({**both, "one, + landmarks, w 1 -": row(1), "one, + landmarks, w 2 -": row(2), "one, identity only": row(1)}, tmp_path)
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["grid one, + both.png", "grid one, + landmarks.png", "grid two, + both.png"]
+    assert Image.open(tmp_path / "grid one, + both.png").size[0] > 500
 
 
 class Plan60:
@@ -211,11 +329,45 @@ def test_fid_and_lpips_stand_in_the_table_with_their_sample_sizes():
     reading = {"pose": np.zeros((60, 3)), "expression": np.zeros((60, 52)), "inception": features, "lpips": np.array([0.25])}
     found = summarise({"found": np.ones(60)}, Plan60(), reading, real=features + [2, 0, 0, 0, 0, 0, 0, 0])
     assert found["fid"]["value"] == pytest.approx(4.0) and found["lpips"]["value"] == 0.25
-    text = table({"ours": found}, [("ours", 0, {})], [], [], {})
+    text = table({"ours": found}, [("ours", 0, {})], {}, [], {})
     assert "| FID |" in text.splitlines()[0] and "| 4.0 |" in text and "0.250" in text
     assert "FID: 60 pictures against 60 photos of the plan" in text and "biased upwards" in text
     few = summarise({"found": np.ones(60)}, Plan60(), reading, real=features[:49])
-    assert "too few: 60 pictures against 49 photos, at least 50 each" in table({"ours": few}, [("ours", 0, {})], [], [], {})
+    assert "too few: 60 pictures against 49 photos, at least 50 each" in table({"ours": few}, [("ours", 0, {})], {}, [], {})
+
+
+def test_a_table_says_where_a_metric_had_fewer_values():
+    flame = np.r_[np.full(50, np.nan), np.zeros(10)]
+    columns = {"found": np.ones(60), "similarity": np.r_[0.5, np.full(59, np.nan)]}
+    reading = {"pose": np.random.default_rng(0).normal(size=(60, 3)), "expression": np.zeros((60, 52)), "lpips": np.array([0.25])}
+    reading |= {"flame_pose": flame[:, None], "flame_expression": flame[:, None]}
+    found = summarise(columns, Plan60(), reading)
+    assert found["similarity"] == {"value": 0.5, "low": None, "high": None, "count": 1, "of": 60}
+    text = table({"ours": found}, [("ours", 0, {})], {"LPIPS": "LPIPS (AlexNet)"}, [], {}, ["18 photos looked at."])
+    assert "| 0.500 |" in text and "ID-Sim could be measured in fewer: ours 1 of 60 pictures." in text
+    assert "LPIPS between a person's pictures could be measured in fewer: ours 1 of 2 people." in text
+    assert "Measured by: LPIPS: LPIPS (AlexNet)." in text and "- 18 photos looked at." in text and "over people for spreads" in text
+
+
+def test_one_picture_each_is_too_few_for_a_spread():
+    plan = Plan60()
+    plan.identity = np.arange(60)
+    found = summarise({"found": np.ones(60)}, plan, {"pose": np.zeros((60, 3)), "expression": np.zeros((60, 52)), "lpips": np.array([])})
+    assert {name: found[name] for name in ("pose_spread", "lpips")} == dict.fromkeys(("pose_spread", "lpips"), {"missing": "too few: nobody has two usable pictures (--each 2 or more)"})
+
+
+def test_a_run_without_a_terminal_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, capsys):
+    monkeypatch.setattr(progress, "EVERY", 0.0)
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: False)
+    with progress.progress(3, "LPIPS") as done:
+        done(1)
+        done(2)
+    assert capsys.readouterr().out == "LPIPS: 1 of 3\nLPIPS: 3 of 3\n"
+
+
+def test_flame_parameters_of_targets_need_targets(tmp_path: Path):
+    with pytest.raises(MetricError, match="one of ours, found targets"):
+        evaluate.add_flame([("targets", tmp_path)], SimpleNamespace(targets=[]), {"ours": {}}, {})
 
 
 def test_a_metric_that_is_missing_says_so_in_its_cell_and_is_no_number(controlled: Path):
@@ -245,11 +397,11 @@ def test_an_estimator_that_comes_later_reads_the_pictures_that_are_there(control
     monkeypatch.setattr(evaluate, "estimators_of", lambda *a: ([*without(*a)[0], Colours()], []))
     monkeypatch.setattr("training.methods.FaceCrafterMethod.generate", lambda self, requests: pytest.fail("generated again"))
     monkeypatch.setattr("training.results.FEWEST_FOR_FID", 2)
-    after = run(monkeypatch, "control", people, again, "--conditions", "identity only", "+ landmarks")["rows"]
+    after = run(monkeypatch, "control", people, again, *CONTROL, *CONDITIONS)["rows"]
     for name, values in after.items():
         assert values.pop("fid")["value"] > 0 and before[name].pop("fid")
     assert after == before
-    real = run(monkeypatch, "control", people, again, "--conditions", "identity only", "+ landmarks", "--real", str(people), "--real-count", "5")
+    real = run(monkeypatch, "control", people, again, *CONTROL, *CONDITIONS, "--real", str(people), "--real-count", "5")
     assert {v["fid"]["real"] for v in real["rows"].values()} == {5} and real["settings"]["real"] == people.name
     assert f"against 5 photos of {people.name};" in (again / "table.md").read_text()
 
@@ -261,19 +413,21 @@ def test_flame_parameters_of_rows_and_targets_are_columns(controlled: Path, peop
     targets = np.arange(len(plan.targets) * 2, dtype=np.float32).reshape(-1, 2)
     np.savez(tmp_path / "targets.npz", name=[f"{i:03d}" for i in range(len(plan.targets))], expression=targets, pose=targets)
     np.savez(tmp_path / "row.npz", name=plan.keys, expression=targets[plan.target] + 3, pose=targets[plan.target])
-    conditions = ("--conditions", "identity only", "+ landmarks")
-    rows = run(monkeypatch, "control", people, again, *conditions, "--flame", f"targets={tmp_path / 'targets.npz'}", "--flame", f"{row}={tmp_path / 'row.npz'}")["rows"]
+    rows = run(monkeypatch, "control", people, again, *CONTROL, *CONDITIONS, "--flame", f"targets={tmp_path / 'targets.npz'}", "--flame", f"{row}={tmp_path / 'row.npz'}")["rows"]
     assert rows[row]["flame_expression_error"]["value"] == pytest.approx(3) and rows[row]["flame_pose_error"]["value"] == 0
     assert rows["bundled, identity only"]["flame_pose_error"] == {"missing": "not given: --flame"}
     with pytest.raises(SystemExit, match="Expected --flame targets=FILE"):
-        run(monkeypatch, "control", people, again, *conditions, "--flame", f"{row}={tmp_path / 'row.npz'}")
-    with pytest.raises(SystemExit, match=r"a row out of bundled, identity only; bundled, \+ landmarks, found nobody"):
-        run(monkeypatch, "control", people, again, *conditions, "--flame", f"nobody={tmp_path / 'row.npz'}")
+        run(monkeypatch, "control", people, again, *CONTROL, *CONDITIONS, "--flame", f"{row}={tmp_path / 'row.npz'}")
+    with pytest.raises(SystemExit, match=r"one of targets; bundled, identity only; bundled, \+ landmarks, found nobody"):
+        run(monkeypatch, "control", people, again, *CONTROL, *CONDITIONS, "--flame", f"nobody={tmp_path / 'row.npz'}")
 
 
 def test_a_base_without_an_adapter_is_a_row(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """Arc2Face alone: the identity, and nothing that would need landmarks or an emotion."""
-    shutil.copytree(ROOT / "demo", tmp_path / "base", ignore=shutil.ignore_patterns("adapter.safetensors", "samples"))
+    """Arc2Face alone: the identity, and nothing that would need landmarks or an emotion. What has no evaluators is measured by what is there."""
+    shutil.copytree(ROOT / "demo", tmp_path / "base", ignore=shutil.ignore_patterns("adapter.safetensors", "samples", "evaluators"))
     monkeypatch.setattr("training.methods.load_emotion_estimator", lambda *a: pytest.fail("nobody asked for an emotion"))
-    rows = run(monkeypatch, "identity", people, tmp_path / "out", "--each", "1", "--models", str(tmp_path / "base"))["rows"]
-    assert rows["bundled, identity only"]["parameters"] == 0
+    base = ("--models", str(tmp_path / "base"))
+    row = run(monkeypatch, "identity", people, tmp_path / "out", "--each", "1", *base)["rows"]["bundled, identity only"]
+    assert row["parameters"] == 0 and "There are no network weights" in row["similarity"]["missing"] and row["found"]["value"] == 1
+    with pytest.raises(SystemExit, match=r"Expected an adapter for \+ both in bundled, found none"):
+        run(monkeypatch, "control", people, tmp_path / "control", *CONTROL, "--conditions", "+ both", *base)

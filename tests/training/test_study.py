@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from study_world import ROWS, make_run
 
 from facecrafter_core.errors import MetricError
 from facecrafter_core.metrics.statistics import wilson_interval
-from training.study import make_study, table, tally, write_study
+from training.study import main, make_study, read_key, table, tally, write_study
 
 
 @pytest.fixture
@@ -109,6 +110,12 @@ def test_answers_that_cannot_count_are_refused(study: tuple[dict, dict], tmp_pat
         tally([answer(tmp_path / "other.json", content | {"study": "else"}, 2, lambda q, s: 0)], key)
     with pytest.raises(MetricError, match="no file of answers"):
         tally([answer(tmp_path / "wild.json", content, 2, lambda q, s: 9)], key)
+    with pytest.raises(MetricError, match="no file of answers"):
+        tally([answer(tmp_path / "negative.json", content, 2, lambda q, s: -1)], key)
+    one = json.loads(good.read_text())
+    (tmp_path / "often.json").write_text(json.dumps({**one, "answers": one["answers"] * 6}))
+    with pytest.raises(MetricError, match="answers a question twice"):
+        tally([tmp_path / "often.json"], key)
     (tmp_path / "text.json").write_text("hello")
     with pytest.raises(MetricError, match="no file of answers"):
         tally([tmp_path / "text.json"], key)
@@ -117,6 +124,7 @@ def test_answers_that_cannot_count_are_refused(study: tuple[dict, dict], tmp_pat
 @pytest.mark.parametrize(("change", "message"), [
     ({"rows": ROWS[:1]}, "at least two methods"), ({"per": 9}, "at least 9 sets"), ({"group": 3}, "Expected 3 pictures of a person"),
     ({"rows": [("x", "a, + both"), ("y", "a, + emotion")]}, "found none"), ({"rows": [("x", "a, + both"), ("y", "a, + both")]}, "the same one twice"),
+    ({"rows": [("x", "a, + both"), ("x", "b, + both")]}, "another name for each --row, found x"),
 ])  # fmt: skip
 def test_studies_that_cannot_be_made_are_refused(study: tuple[dict, dict], tmp_path: Path, change: dict, message: str):
     settings = {"rows": ROWS, "sets": 4, "per": 2, "group": 2, "size": 32, "seed": 0} | change
@@ -127,3 +135,24 @@ def test_studies_that_cannot_be_made_are_refused(study: tuple[dict, dict], tmp_p
 def test_a_folder_that_is_no_run_is_refused(tmp_path: Path):
     with pytest.raises(MetricError, match="training.evaluate"):
         make_study({"control": tmp_path}, ROWS, 4, 2, 2, 32, 0)
+
+
+def test_a_key_is_the_file_that_was_written_beside_the_page(study: tuple[dict, dict], tmp_path: Path):
+    write_study(*study, tmp_path)
+    assert read_key(tmp_path / "study.key.json") == study[1]
+    for text in ("{}", "[]", "hello"):
+        (tmp_path / "other.json").write_text(text)
+        with pytest.raises(MetricError, match="study.key.json that was written beside study.html"):
+            read_key(tmp_path / "other.json")
+
+
+def test_the_command_says_where_there_are_fewer_sets_and_refuses_numbers_that_ask_nothing(study, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys):
+    arguments = ["study", "make", "--control", str(tmp_path / "control"), "--row", "one=a, + both", "--row", "two=b, + both", "--out", str(tmp_path / "out")]
+    monkeypatch.setattr(sys, "argv", arguments)
+    main()
+    assert "Fewer sets than the 30" in capsys.readouterr().out
+    for wrong in (("--per", "0"), ("--sets", "-1"), ("--group", "1")):
+        monkeypatch.setattr(sys, "argv", [*arguments, *wrong])
+        with pytest.raises(SystemExit):
+            main()
+        assert "--group at least 2" in capsys.readouterr().err
