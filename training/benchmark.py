@@ -127,7 +127,7 @@ def make_plan(items: Sequence[Item], wanted: Wanted, landmarker: FaceLandmarker)
                 other_photo += len(usable) > 1
                 done(1)
     if len(chosen) < 2:
-        raise MetricError(f"Expected photos of at least two people with a face, found {len(chosen)} among {len(people)}. Give a folder with more people. {squares.report()}")
+        raise MetricError(f"Expected photos of at least two people with a face, found {len(chosen)} among {len(people)} ({squares.report()}). Give a folder with more people.")
     if wanted.benchmark == "identity":
         targets, pictures = [], wanted.each * len(chosen)
         identity, target = np.arange(pictures) % len(chosen), np.full(pictures, -1)
@@ -140,7 +140,7 @@ def make_plan(items: Sequence[Item], wanted: Wanted, landmarker: FaceLandmarker)
         identity, target = _pairs(len(chosen), of_person, wanted.count, rng)
     made = {"identities": (len(chosen), wanted.identities), "targets": (len(targets), wanted.targets), "pairs": (len(identity), wanted.count)}
     short = [f"{there} of {asked} {name}" for name, (there, asked) in made.items() if there < asked]
-    notes = [squares.report(), *([f"Fewer than asked for: {', '.join(short)}."] if short else [])]
+    notes = [f"{squares.report()}.", *([f"Fewer than asked for: {', '.join(short)}."] if short else [])]
     return Plan(faces, references, targets, identity, target, wanted.seed + np.arange(len(identity)), wanted, other_photo, notes)
 
 
@@ -185,9 +185,9 @@ class Squares:
         return True
 
     def report(self) -> str:
-        """One sentence."""
+        """How many, as part of a sentence."""
         passed = ", ".join(f"{count} {why}" for why, count in sorted(self.passed.items()))
-        return f"{self.looked} photos looked at" + (f"; passed over: {passed}." if passed else ".")
+        return f"{self.looked} photos looked at" + (f"; passed over: {passed}" if passed else "")
 
 
 def _targets(pool: Sequence[Item], count: int, squares: Squares) -> list[Found]:
@@ -201,7 +201,7 @@ def _targets(pool: Sequence[Item], count: int, squares: Squares) -> list[Found]:
             found += some
             done(len(some))
     if not found:
-        raise MetricError(f"Expected photos beside those of the identities to take targets from, found none with a face. Give more photos a person. {squares.report()}")
+        raise MetricError(f"Expected photos beside those of the identities to take targets from, found none with a face ({squares.report()}). Give more photos a person.")
     seen = np.stack([numbers for _, _, numbers in found])
     far = np.linalg.norm(seen[:, 2:] - seen[:, 2:].mean(0), axis=1)
     turned = np.digitize(seen[:, 0], (-12.0, 12.0))
@@ -213,7 +213,7 @@ def _targets(pool: Sequence[Item], count: int, squares: Squares) -> list[Found]:
         if len(chosen) < count and squares.seen_again(found[i][1]):
             chosen.append(found[i])
     if not chosen:
-        raise MetricError(f"Expected targets whose face is found again in the square around it, found none. Give photos with the whole head. {squares.report()}")
+        raise MetricError(f"Expected targets whose face is found again in the square around it, found none ({squares.report()}). Give photos with the whole head.")
     return chosen
 
 

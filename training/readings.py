@@ -138,7 +138,7 @@ def real_features(items: Sequence[Item], inception: Estimator, count: int, size:
                 done(len(cut))
     if not parts:
         raise MetricError(f"Expected real photos with a face for FID, found none among {len(items)}. Give another --real.")
-    print(f"FID: {found} real photos; {squares.report()}", flush=True)
+    print(f"FID: {found} real photos; {squares.report()}.", flush=True)
     features = np.concatenate(parts)
     write_whole(file, lambda stream: np.savez(stream, inception=features))
     return features
