@@ -5,13 +5,13 @@ from __future__ import annotations
 import hashlib
 from pathlib import Path
 
-from safetensors.torch import save
+import torch
 from torch import nn
 
 from facecrafter_core.diffusion.arc2face import load_arc2face_networks, load_vae, means_downloads
 from facecrafter_core.diffusion.families import Family, new_text_encoder, new_unet
+from facecrafter_core.diffusion.text_encoder import load_text_encoder
 from facecrafter_core.errors import ModelError
-from facecrafter_core.files import write_whole
 from facecrafter_core.search import find_asset
 from training.config import ConfigError
 
@@ -42,15 +42,13 @@ def networks_fingerprint(*networks: nn.Module) -> str:
     return digest.hexdigest()[:16]
 
 
-def load_text_encoder(folder: Path, family: Family) -> nn.Module:
-    """One that was trained with an adapter (save_text_encoder), fp32.
+def load_trained_encoder(folder: Path, family: Family) -> nn.Module:
+    """A text encoder that was trained with an adapter, fp32.
 
     Raises:
-        ConfigError: it is of another width.
+        ConfigError: it is of another width. ModelError: it cannot be read.
     """
-    from transformers import CLIPTextModel
-
-    encoder = CLIPTextModel.from_pretrained(folder).float()
+    encoder = load_text_encoder(folder, torch.float32)
     width = encoder.config.hidden_size
     if width != family.text_encoder["hidden_size"]:
         raise ConfigError(f"The text encoder in {folder} is {width} wide, the {family.name} family's {family.text_encoder['hidden_size']}. Take the adapter out of that folder's reach.")
@@ -82,24 +80,12 @@ def autoencoder_weights(base: str | Path) -> Path:
     return find_asset("sd_vae") if means_downloads(base) else Path(base) / "vae"
 
 
-def save_text_encoder(encoder: nn.Module, folder: Path) -> None:
-    """As Arc2Face publishes its own, so that ComfyUI's Load CLIP reads it too: transformers 5 would leave "text_model." out of the names.
-
-    Raises:
-        OutputError: it cannot be written.
-    """
-    write_whole(folder / "config.json", lambda file: file.write(encoder.config.to_json_string().encode()))
-    weights = {k if k.startswith("text_model.") else f"text_model.{k}": v.contiguous() for k, v in encoder.state_dict().items()}
-    write_whole(folder / "model.safetensors", lambda file: file.write(save(weights, metadata={"format": "pt"})))
-
-
 def _from_folder(folder: Path) -> tuple[nn.Module, nn.Module]:
     from diffusers import UNet2DConditionModel
-    from transformers import CLIPTextModel
 
     for unet, encoder in (("unet", "text_encoder"), ("arc2face", "encoder")):
         if (folder / unet / "config.json").is_file() and (folder / encoder / "config.json").is_file():
-            return UNet2DConditionModel.from_pretrained(folder / unet), CLIPTextModel.from_pretrained(folder / encoder)
+            return UNet2DConditionModel.from_pretrained(folder / unet), load_text_encoder(folder / encoder, torch.float32)
     raise ConfigError(
         f"Expected a base at {folder} with folders unet and text_encoder (or Arc2Face's arc2face and encoder), found none. "
         "arc2face stands for the files of facecrafter assets download --for full."

@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from facecrafter_core.control.adapter import read_adapter_metadata
 from facecrafter_core.diffusion.families import DEMO
 from facecrafter_core.diffusion.guidance import Guidance
 from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
@@ -35,7 +34,7 @@ from facecrafter_core.faces.landmarker import FaceLandmarker
 from facecrafter_core.faces.landmarks import LEFT_EYE, RIGHT_EYE
 from training.data import Faces, cut, identity_squares, load_faces
 from training.loop import save_sheet
-from training.stage import new_or_loaded_adapter
+from training.stage import joined_adapter
 
 EMOTIONS_ASKED = ("happy", "sad", "surprise", "anger", "fear", "contempt")
 GALLERY = 20
@@ -132,8 +131,7 @@ def main() -> None:
     asked = faces.landmarks[target_photo]
     pipe = FaceCrafterPipeline.from_pretrained(args.models)
     if args.adapter:
-        has = {m: any(f"{m}.norm.weight" in read_adapter_metadata(f)["shapes"] for f in args.adapter) for m in ("landmark", "emotion")}
-        pipe.set_adapter(new_or_loaded_adapter(DEMO, tuple(args.adapter), **has).eval())
+        pipe.set_adapter(joined_adapter(DEMO, args.adapter))
     if args.text_encoder:
         pipe.text_encoder = load_text_encoder(args.text_encoder)
     pipe = pipe.to(device, torch.float32)

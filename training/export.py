@@ -17,8 +17,9 @@ import torch
 from facecrafter_core.control.adapter import FaceCrafterAdapter, save_adapter
 from facecrafter_core.control.config import PRESETS
 from facecrafter_core.diffusion.families import FAMILIES
+from facecrafter_core.diffusion.text_encoder import save_text_encoder
 from facecrafter_core.errors import FaceCrafterError
-from training.base import load_base, save_text_encoder
+from training.base import load_base
 from training.checkpoints import read_checkpoint, saved_checkpoints
 from training.config import ConfigError
 from training.loop import make_folder

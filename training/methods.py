@@ -11,7 +11,6 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from facecrafter_core.control.adapter import read_adapter_metadata
 from facecrafter_core.diffusion.guidance import Guidance
 from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
 from facecrafter_core.errors import MetricError
@@ -184,12 +183,11 @@ class FaceCrafterMethod:
 
 def load_pipe(models: Path, adapters: Sequence[Path], device: torch.device) -> FaceCrafterPipeline:
     """The base with these adapters put together, and the text encoder that was trained with one of them."""
-    from training.stage import new_or_loaded_adapter
+    from training.stage import joined_adapter
 
     pipe = FaceCrafterPipeline.from_pretrained(models)
     if adapters:
-        has = {m: any(f"{m}.norm.weight" in read_adapter_metadata(f)["shapes"] for f in adapters) for m in ("landmark", "emotion")}
-        pipe.set_adapter(new_or_loaded_adapter(pipe.family, tuple(adapters), **has).eval())
+        pipe.set_adapter(joined_adapter(pipe.family, adapters))
         for file in adapters:
             pipe.use_text_encoder_beside(file)
     pipe = pipe.to(device, torch.float32)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from pathlib import Path
 from typing import Any
 
@@ -94,8 +93,7 @@ class Report:
     def sheet(self, model: ControlledModel) -> list[list[np.ndarray]]:
         """A row a person: reference | target | ID | + landmarks of the target | + emotions | + landmarks and happy."""
         p, adapter = self.prepared, model.adapter
-        # A copy: a pipeline's adapter takes the UNet's type, which would round the weights in training.
-        pipe = FaceCrafterPipeline(model.unet, self.vae, model.text_encoder, new_scheduler(model.family), copy.deepcopy(adapter).requires_grad_(False))
+        pipe = FaceCrafterPipeline(model.unet, self.vae, model.text_encoder, new_scheduler(model.family), adapter)  # which takes a copy
         pipe.set_progress_bar_config(disable=True)
         landmarks = {"landmarks": np.asarray(p["landmarks"][self.targets])}
         conditions: list[dict[str, Any]] = [{}]

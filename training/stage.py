@@ -4,19 +4,20 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from facecrafter_core.control.adapter import FaceCrafterAdapter, load_adapter, save_adapter
+from facecrafter_core.control.adapter import FaceCrafterAdapter, load_adapter, read_adapter_metadata, save_adapter
 from facecrafter_core.control.config import PRESETS
-from facecrafter_core.diffusion.families import FAMILIES
+from facecrafter_core.diffusion.families import FAMILIES, Family
+from facecrafter_core.diffusion.text_encoder import save_text_encoder
 from facecrafter_core.errors import FaceCrafterError
 from facecrafter_core.files import write_whole
 from facecrafter_core.studio import check_device
-from training.base import autoencoder_weights, load_base, load_text_encoder, networks_fingerprint, save_text_encoder
+from training.base import autoencoder_weights, load_base, load_trained_encoder, networks_fingerprint
 from training.batches import Batch
 from training.checkpoints import NOTED, Checkpoints, saved_checkpoints
 from training.config import C, ConfigError, StageConfig, read_config, to_dict
@@ -208,6 +209,18 @@ class Stage:
         return state["step"], state["lowest"]
 
 
+def joined_adapter(family: Family, files: Sequence[Path]) -> FaceCrafterAdapter:
+    """One adapter with the modules that these files hold, to make pictures with.
+
+    Raises:
+        AdapterError, ConfigError: as of start_from.
+    """
+    has = {module: any(f"{module}.norm.weight" in read_adapter_metadata(file)["shapes"] for file in files) for module in ("landmark", "emotion")}
+    adapter = FaceCrafterAdapter(PRESETS[family.name], **has)
+    start_from(adapter, tuple(files))
+    return adapter.eval()
+
+
 def prepare_model(config: StageConfig, world: World, landmark: bool, emotion: bool, text_encoder: bool) -> ControlledModel:
     """Base and adapter on the device: frozen parts in the arithmetic's type, trained ones in fp32.
 
@@ -223,7 +236,7 @@ def prepare_model(config: StageConfig, world: World, landmark: bool, emotion: bo
     origins = [f"{module} from {given[module]}" if module in given else f"{module} new" for module in modules_of(adapter)]
     if text_encoder:  # the joint stage's lies beside its adapter
         beside = [path.parent / "text_encoder" for path in config.init if (path.parent / "text_encoder/config.json").is_file()]
-        encoder = load_text_encoder(beside[-1], family) if beside else encoder
+        encoder = load_trained_encoder(beside[-1], family) if beside else encoder
         origins.append(f"text encoder from {beside[-1]}" if beside else "text encoder of the base")
     if world.rank == 0:
         print(f"start: {', '.join(origins)}", flush=True)

@@ -21,6 +21,7 @@ from torch import Tensor, nn
 from facecrafter_core.control.adapter import FaceCrafterAdapter, save_adapter
 from facecrafter_core.control.config import DEMO as DEMO_CONTROL
 from facecrafter_core.diffusion.families import DEMO, new_scheduler, new_text_encoder, new_unet
+from facecrafter_core.diffusion.text_encoder import save_text_encoder
 from training.data import partners
 from training.diffusion import Noising, draw_timesteps
 from training.loop import Average, Progress, World, learning_rate, load_checkpoint, save_checkpoint
@@ -123,7 +124,7 @@ def main() -> None:
             average.swap()
             report(model, step + 1)
             model.unet.save_pretrained(args.out / "unet")
-            model.text_encoder.save_pretrained(args.out / "text_encoder")
+            save_text_encoder(model.text_encoder, args.out / "text_encoder")
             new_scheduler(DEMO).save_pretrained(args.out / "scheduler")
             save_adapter(model.adapter, args.out / "adapter.safetensors", torch.float16, stage="simple", license="apache-2.0")
             average.swap()

@@ -66,7 +66,7 @@ def save_text_encoder(encoder: Any, folder: str | Path, variant: str | None = No
     weights = {f"{PREFIX}{name.removeprefix(PREFIX)}": weight.contiguous().cpu() for name, weight in encoder.state_dict().items()}
     data = save(weights, metadata={"format": "pt"})
     write_whole(Path(folder) / (f"model.{variant}.safetensors" if variant else "model.safetensors"), lambda file: file.write(data))
-    encoder.config.save_pretrained(folder)
+    write_whole(Path(folder) / "config.json", lambda file: file.write(encoder.config.to_json_string().encode()))
 
 
 def read_weights(path: Path, dtype: torch.dtype | None = None) -> dict[str, Tensor]:
