@@ -26,7 +26,7 @@ from training.logs import Log
 from training.loop import Average, World, due, learning_rate
 from training.model import ControlledModel, Rows, spread
 from training.pairs import Pairs
-from training.prepared import Prepared, PreparedError, fingerprint
+from training.prepared import Prepared, fingerprint
 from training.report import Report
 
 
@@ -253,11 +253,7 @@ def open_data(config: StageConfig) -> tuple[Prepared, Prepared]:
     """
     parts = {"vae": autoencoder_weights(config.base), "identity": Path(config.base) / "identity"}
     models = {name: fingerprint(path) for name, path in parts.items() if path.exists()}
-    prepared = Prepared.open(config.data, config.family, models)
-    split = prepared.columns["split"].astype(str)
-    if not (split == "train").any():
-        raise PreparedError(f"Expected images to train on in {config.data}, found only {sorted(set(split))}. Prepare more people.")
-    return prepared.subset(split == "train"), prepared.subset(split == "validation")
+    return Prepared.open(config.data, config.family, models).split()
 
 
 def clean_latents(batch: Batch, latent_noise: Tensor, rows: int, replicas: int = 1) -> Tensor:
