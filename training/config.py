@@ -34,20 +34,28 @@ class StageConfig:
     data: Path
     """Folder of training/prepare.py."""
     base: str
-    """Folder of the base model (unet, text_encoder, vae, scheduler), or "random" for untrained weights (benchmarks)."""
+    """Folder of the base model (unet, text_encoder, vae), such as "demo"; "arc2face" for the files of facecrafter assets download --for full;
+    "random" for untrained weights (benchmarks)."""
     out: Path
     """Folder of this run: checkpoints, sheets, logs. Starting again with the same folder resumes."""
     family: Literal["demo", "full"] = "full"
+    """Sizes of base and adapter: Arc2Face's, or the demo's."""
     init: tuple[Path, ...] = ()
     """Adapter files to start from; of several, each gives the modules that its stage trained."""
     steps: int = 100_000
+    """Of the optimiser, from the run's first on; a run that goes on may be given more."""
     learning_rate: float = 1e-4
+    """Of AdamW, after the warm-up."""
     weight_decay: float = 0.01
+    """Of AdamW."""
     warmup: int = 500
+    """Steps in which the learning rate grows from zero."""
     decay: Literal["constant", "cosine"] = "constant"
+    """Of the learning rate after the warm-up; cosine ends at zero with the last step."""
     clip: float = 1.0
     """Largest norm of the gradient."""
     ema: float = 0.9999
+    """Decay of the weights' moving average, which is what is exported; it starts lower and grows with the steps."""
     accumulate: int = 1
     """Micro-batches a step and process."""
     min_snr: float = 0.0
@@ -59,11 +67,13 @@ class StageConfig:
     precision: Literal["bf16", "fp32"] = "bf16"
     """Arithmetic on a GPU; trained weights stay fp32, frozen ones are stored in this type."""
     gradient_checkpointing: bool = False
+    """Compute the denoiser's blocks again in the backward pass: less memory, more time."""
     compile: bool = True
     """Compile the network (GPU only)."""
     workers: int = 4
     """Processes that read and draw ahead."""
     seed: int = 0
+    """Of new weights, pairs, timesteps and noise."""
     log_every: int = 50
     """Steps from log line to log line; 0: with the checkpoints alone."""
     sample_every: int = 2000
@@ -71,6 +81,7 @@ class StageConfig:
     save_every: int = 1000
     """Steps from checkpoint to checkpoint; 0: at the end alone."""
     keep_last: int = 2
+    """The newest checkpoints that are kept."""
     keep_every: int = 0
     """Checkpoints at multiples of this are never removed; 0 keeps none but the last."""
     diverged: float = 3.0
@@ -91,6 +102,7 @@ class PretrainConfig(StageConfig):
     """Pre-training of one module (Sec. 3.2)."""
 
     module: Literal["landmark", "emotion"] = "landmark"
+    """What trains."""
     batch: int = 16
     """Images a micro-batch and process."""
     rules: PairRules = field(default_factory=PairRules)
@@ -102,6 +114,7 @@ class JointConfig(StageConfig):
     """Joint disentanglement (Sec. 3.2)."""
 
     steps: int = 50_000
+    """Of the optimiser, from the run's first on; a run that goes on may be given more."""
     replicas: int = 16
     """The paper's B: rows that show one image, a quarter of them under each of the four conditions."""
     images_per_batch: int = 1

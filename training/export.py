@@ -16,6 +16,7 @@ import torch
 
 from facecrafter_core.control.adapter import FaceCrafterAdapter, save_adapter
 from facecrafter_core.control.config import PRESETS
+from facecrafter_core.diffusion.arc2face import means_downloads
 from facecrafter_core.diffusion.families import FAMILIES
 from facecrafter_core.diffusion.text_encoder import save_text_encoder
 from facecrafter_core.errors import FaceCrafterError
@@ -27,13 +28,24 @@ from training.loop import make_folder
 CARD = """---
 license: {license}
 library_name: facecrafter
-tags: [face, identity, emotion, {family}]
+{base_model}tags: [face, identity, emotion, {family}]
 ---
 # {title}
 
 A FaceCrafter adapter for the {family} family: {modules}. Stage: {stage}, {steps} steps.
 
 Put `adapter.safetensors` in ComfyUI's `models/facecrafter`, or give it to `facecrafter generate --adapter`.{encoder}
+
+```python
+from facecrafter_core.faces.emotion import Emotion
+from facecrafter_core.faces.photo import load_photo
+from facecrafter_core.studio import Studio
+
+studio = Studio({studio})
+identity = studio.identity([load_photo("me.jpg")])
+[portrait] = studio.pipe(identity, {conditions})
+portrait.save("portrait.png")
+```
 
 ## Training
 
@@ -47,11 +59,17 @@ Make portraits of people only with their consent, and say that they are generate
 """
 
 
-def export(run: Path, out: Path, licence: str, checkpoint: Path | None = None, base: str | None = None) -> Path:
+STUDIOS = {"full": '"arc2face", "adapter.safetensors", device="cuda"', "demo": 'adapter="adapter.safetensors"'}
+CONDITIONS = {"landmark": 'landmarks=studio.driving_face(load_photo("friend.jpg")).landmarks', "emotion": 'emotion=Emotion.preset("happy", 0.7)'}
+"""What the card's example gives to Studio and to its pipeline."""
+
+
+def export(run: Path, out: Path, licence: str, checkpoint: Path | None = None, base: str | None = None, base_model: str = "") -> Path:
     """Writes OUT/adapter.safetensors, OUT/README.md, OUT/settings.json and perhaps OUT/text_encoder.
 
     Args:
         base: where the run's base lies now, if it has moved (needed where the text encoder was trained).
+        base_model: its name on the Hub, for the card; Arc2Face's downloaded files are known.
 
     Raises:
         ConfigError: no checkpoint there, a damaged one, or the base is missing. OutputError: OUT cannot be written.
@@ -74,17 +92,21 @@ def export(run: Path, out: Path, licence: str, checkpoint: Path | None = None, b
         encoder.load_state_dict(parts["text_encoder"])
         save_text_encoder(encoder.half(), out / "text_encoder")
     (out / "settings.json").write_text(json.dumps(settings, indent=2) + "\n")
-    (out / "README.md").write_text(_card(run, state, stage, has, bool(parts["text_encoder"]), licence))
+    base_model = base_model or ("FoivosPar/Arc2Face" if means_downloads(settings["base"]) else "")
+    (out / "README.md").write_text(_card(run, state, stage, has, bool(parts["text_encoder"]), licence, base_model))
     return out
 
 
-def _card(run: Path, state: dict[str, Any], stage: str, has: dict[str, bool], encoder: bool, licence: str) -> str:
+def _card(run: Path, state: dict[str, Any], stage: str, has: dict[str, bool], encoder: bool, licence: str, base_model: str) -> str:
     log = run / "log.jsonl"
     lines = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
     last = next((line for line in reversed(lines) if line["step"] <= state["step"]), None)
     public = {k: v for k, v in state["settings"].items() if k not in ("data", "out", "base", "init", "wandb", "dry_run")}
     return CARD.format(
         license=licence,
+        base_model=f"base_model: {base_model}\n" if base_model else "",
+        studio=STUDIOS[state["settings"]["family"]],
+        conditions=", ".join(CONDITIONS[name] for name, there in has.items() if there),
         family=state["settings"]["family"],
         title=f"FaceCrafter, {stage} stage",
         modules=" and ".join(name for name, there in has.items() if there),
@@ -101,11 +123,12 @@ def main() -> None:
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--license", required=True, help="of the weights, such as apache-2.0; it depends on what they were trained on")
-    parser.add_argument("--checkpoint", type=Path)
-    parser.add_argument("--base")
+    parser.add_argument("--checkpoint", type=Path, help="another than the newest")
+    parser.add_argument("--base", help="where the run's base lies now, if it has moved")
+    parser.add_argument("--base-model", default="", help="name of the base on the Hub, for the card, such as FoivosPar/Arc2Face")
     args = parser.parse_args()
     try:
-        print(export(args.run, args.out, args.license, args.checkpoint, args.base))
+        print(export(args.run, args.out, args.license, args.checkpoint, args.base, args.base_model))
     except FaceCrafterError as error:
         raise SystemExit(f"error: {error}") from None
 

@@ -19,17 +19,16 @@ BLOCK = 2048  # of a person with more images than this, so many are looked at as
 @dataclass(frozen=True)
 class PairRules:
     """When two images of one person make a pair. Angles are between head directions, in degrees; expressions are compared by the root mean
-    square difference of the 52 blendshape scores. What is None is the stage's own (RULES).
-
-    Attributes:
-        min_pose, max_pose: bounds of the angle. min_expression: least difference of expression.
-        mirror_single: pair people who have one image with its mirror image; False leaves them out.
-    """
+    square difference of the 52 blendshape scores. What is None is the stage's own (RULES)."""
 
     min_pose: float | None = None
+    """Least angle; None is the stage's own."""
     max_pose: float | None = None
+    """Largest angle; None is the stage's own."""
     min_expression: float | None = None
+    """Least difference of expression; None is the stage's own."""
     mirror_single: bool | None = None
+    """Pair people who have one image with its mirror image; False leaves them out."""
 
     def of_stage(self, stage: str) -> PairRules:
         """These rules, completed by the stage's own."""

@@ -37,7 +37,7 @@ from facecrafter_core.studio import check_device
 from training.extract import Extractor, Rows
 from training.loop import make_folder
 from training.prepared import ARRAYS, FORMAT, PreparedError
-from training.sources import READERS, Item, SourceError, open_source
+from training.sources import READERS, Item, SourceError, loose_files, open_source
 
 CHUNK = 256
 """Images that a kill loses at most, in each process."""
@@ -232,6 +232,8 @@ def list_items(sources: list[str], kind: str) -> list[Item]:
     for number, (source, name) in enumerate(zip(sources, names, strict=True), start=1):
         found, listed = open_source(source, kind)
         print(f"{source}: {len(listed)} items, read as {found}", flush=True)
+        if loose := loose_files(Path(source).expanduser(), found):
+            print(f"{source}: left out beside the people's folders: {len(loose)} files, the first is {loose[0].name}", flush=True)
         prefix = f"{name}-{number}/" if name in doubled else f"{name}/"
         items += [replace(i, key=prefix + i.key, person=prefix + i.person) for i in listed] if len(sources) > 1 else listed
     return items
@@ -301,17 +303,28 @@ def _digest(items: list[Item]) -> str:
     return digest.hexdigest()[:16]
 
 
-def report_pairs(out: Path, family: str) -> None:
-    """Prints how many pairs each stage finds."""
-    from training.pairs import Pairs
+def report_pairs(out: Path, family: str) -> dict[str, tuple[int, int]]:
+    """Prints how many pairs each stage finds among the images that are trained on.
+
+    Returns:
+        pairs, and images paired with their mirror image, by stage.
+    """
+    from training.pairs import RULES, Pairs
     from training.prepared import Prepared
 
-    prepared = Prepared.open(out, family)
-    for stage in ("landmark", "emotion"):
-        try:
-            print(f"Pairs of the {stage} stage: {Pairs(prepared, stage).report()}")
-        except PreparedError as error:
-            print(f"Pairs of the {stage} stage: {error}")
+    found = dict.fromkeys(RULES, (0, 0))
+    try:
+        training, _ = Prepared.open(out, family).split()
+        for stage in RULES:
+            try:
+                pairs = Pairs(training, stage)
+                found[stage] = pairs.pairs, int(pairs.mirrored.sum())
+                print(f"Pairs of the {stage} stage: {pairs.report()}")
+            except PreparedError as error:
+                print(f"Pairs of the {stage} stage: {error}")
+    except PreparedError as error:
+        print(f"Pairs: {error}")
+    return found
 
 
 def main() -> None:
@@ -338,8 +351,7 @@ def main() -> None:
         prepare(
             args.source, args.kind, args.out, args.family, args.models, args.drawings, args.processes, args.backend, args.device, args.chunk, args.emotion
         )  # fmt: skip
-        report_pairs(args.out, args.family)
-        draw_summary(args.out)
+        draw_summary(args.out, report_pairs(args.out, args.family))
     except FaceCrafterError as error:
         raise SystemExit(f"error: {error}") from None
 

@@ -136,6 +136,18 @@ class Prepared:
         return Prepared(self.folder, {**self.info, "images": len(rows)}, columns, arrays, _consecutive(self.person[rows]))
 
 
+    def split(self) -> tuple[Prepared, Prepared]:
+        """The training and the validation images.
+
+        Raises:
+            PreparedError: there are no training images.
+        """
+        split = self.columns["split"].astype(str)
+        if not (split == "train").any():
+            raise PreparedError(f"Expected images to train on in {self.folder}, found only {sorted(set(split))}. Prepare more people.")
+        return self.subset(split == "train"), self.subset(split == "validation")
+
+
 def _consecutive(people: np.ndarray) -> np.ndarray:
     return np.unique(people, return_inverse=True)[1].astype(np.int64)
 

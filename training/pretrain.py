@@ -30,7 +30,7 @@ def train(config: PretrainConfig) -> None:
     images = config.batch * config.accumulate
     every_row = slice(0, config.batch)
     rows = Rows(landmark=every_row, emotion=every_row)
-    if dry_run(config, model, rows, config.batch, images * world.size, len(pairs.targets)):
+    if dry_run(config, model, rows, config.batch, images * world.size, pairs):
         return
     if world.rank == 0:
         print(pairs.report(), flush=True)

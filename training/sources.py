@@ -4,7 +4,8 @@
     ffhq        images in numbered subfolders, or FFHQ's root with images1024x1024; each image is another person
     feed        FEED: one subfolder a subject, images or videos below it; the folder that holds a file names the expression
     mead        MEAD: SUBJECT/video/VIEW/EMOTION/LEVEL/CLIP.mp4, one frame a second
-    manifest    a CSV or Parquet file with the columns path and person, perhaps emotion (a name), perhaps valence and arousal (-1..1)
+    manifest    a CSV or Parquet file with the columns path (of a picture or a video) and person, perhaps emotion (a name), perhaps valence
+                and arousal (-1..1)
     webdataset  tar shards whose members KEY.jpg and KEY.json (or .cls, .txt) name the picture and the person, such as Arc2Face's
     synthetic   shards of training/synthetic/generate.py, with everything known
 
@@ -24,16 +25,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from facecrafter_core.errors import FaceCrafterError, PhotoError
 from facecrafter_core.faces.photo import load_photo
 from training.data import TEST, VALIDATION
-
-if TYPE_CHECKING:
-    import pyarrow
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
 VIDEOS = {".mp4", ".mov", ".avi", ".mkv", ".webm"}
@@ -96,26 +94,32 @@ def open_source(folder: str | Path, kind: str = "auto") -> tuple[str, list[Item]
 
 
 def guess(path: Path) -> str:
-    """The kind of a source, from what lies in it."""
+    """The kind of a source, from what lies in it.
+
+    Raises:
+        SourceError: it is a single picture or video.
+    """
     if path.is_file():
+        if _is(path, PICTURES | VIDEOS):
+            raise SourceError(f"Expected a folder, a CSV or Parquet list or a tar file, found the single file {path}. Give its folder.")
         return "webdataset" if path.suffix == ".tar" else "manifest"
     if (path / "columns.json").is_file():
         return "synthetic"
-    if any(path.rglob("*.tar")):
-        return "webdataset"
     folders = sorted(p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-    if any((f / "video").is_dir() for f in folders):
+    if any((f / "video").is_dir() for f in folders):  # before tar files: MEAD and FFHQ are downloaded as such, and some are left beside what was in them
         return "mead"
     if (path / FFHQ_IMAGES).is_dir() or (folders and all(_is_thousand(f) for f in folders)):
         return "ffhq"
+    if any(path.rglob("*.tar")):
+        return "webdataset"
     if not folders and any(_is(p, PICTURES) for p in path.iterdir()):
         return "ffhq"
     return "people"
 
 
 def _is_thousand(folder: Path) -> bool:
-    """FFHQ's folders are 00000, 01000, 02000, and so on."""
-    return folder.name.isdigit() and len(folder.name) == 5 and folder.name.endswith("000")
+    """FFHQ's folders are 00000, 01000, 02000, and so on, with pictures in them."""
+    return folder.name.isdigit() and len(folder.name) == 5 and folder.name.endswith("000") and any(_is(p, PICTURES) for p in folder.iterdir())
 
 
 def _is(path: Path, suffixes: set[str]) -> bool:
@@ -176,6 +180,11 @@ def _people(path: Path) -> Iterator[Item]:
                 yield from _seconds(file, key, person.name)
 
 
+def loose_files(path: Path, kind: str) -> list[Path]:
+    """Pictures and videos beside the folders of people, of whom nobody knows whose they are: they are no items."""
+    return sorted(p for p in path.iterdir() if _is(p, PICTURES | VIDEOS)) if kind in ("people", "feed") else []
+
+
 def _feed(path: Path) -> Iterator[Item]:
     for item in _people(path):
         folder = Path(item.path).parent.name
@@ -223,10 +232,10 @@ def _frame(path: Path, frame: int) -> np.ndarray:
 
 
 def _manifest(path: Path) -> Iterator[Item]:
-    table = _table(path)
-    if missing := [name for name in ("path", "person") if name not in table.column_names]:
-        raise SourceError(f"Expected the columns path and person in {path.name}, found {table.column_names}; {missing[0]} is missing.")
-    rows = [{name: "" if value is None else str(value).strip() for name, value in row.items()} for row in table.to_pylist()]
+    names, found = _table(path)
+    if missing := [name for name in ("path", "person") if name not in names]:
+        raise SourceError(f"Expected the columns path and person in {path.name}, found {names}; {missing[0]} is missing.")
+    rows = [{name: "" if value is None else str(value).strip() for name, value in row.items()} for row in found]
     if empty := [i for i, row in enumerate(rows) if not row["path"] or not row["person"]]:
         raise SourceError(f"Expected a path and a person in every row of {path.name}, found {len(empty)} rows without, the first is row {empty[0] + 1}.")
     if twice := [name for name, count in Counter(row["path"] for row in rows).items() if count > 1]:
@@ -236,7 +245,11 @@ def _manifest(path: Path) -> Iterator[Item]:
     if gone:
         raise SourceError(f"{len(gone)} of the {len(files)} files named in {path.name} are not there, such as {gone[0]}. Paths are relative to the manifest's folder.")
     for row, file in zip(rows, files, strict=True):
-        yield Item(row["path"], row["person"], str(file), label=row.get("emotion", ""), affect=_affect(row, path))
+        label, affect = row.get("emotion", ""), _affect(row, path)
+        if _is(file, VIDEOS):
+            yield from (replace(item, affect=affect) for item in _seconds(file, row["path"], row["person"], label))
+        else:
+            yield Item(row["path"], row["person"], str(file), label=label, affect=affect)
 
 
 def _affect(row: dict[str, str], path: Path) -> tuple[float, float] | None:
@@ -253,19 +266,22 @@ def _affect(row: dict[str, str], path: Path) -> tuple[float, float] | None:
     return valence, arousal
 
 
-def _table(path: Path) -> pyarrow.Table:
-    """A CSV or Parquet file; people's names stay text, so that 007 is not 7."""
+def _table(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    """Columns and rows of a CSV or Parquet file; people's names stay text, so that 007 is not 7."""
     import pyarrow
     import pyarrow.csv
     import pyarrow.parquet
 
     try:
         if path.suffix == ".parquet":
-            return pyarrow.parquet.read_table(path)
-        text = dict.fromkeys(("path", "person", "emotion"), pyarrow.string())
-        return pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(column_types=text))
-    except pyarrow.ArrowException as error:
-        raise SourceError(f"{path} is no CSV or Parquet table that can be read ({error}).") from error
+            table = pyarrow.parquet.read_table(path)
+        else:
+            text = dict.fromkeys(("path", "person", "emotion"), pyarrow.string())
+            table = pyarrow.csv.read_csv(path, convert_options=pyarrow.csv.ConvertOptions(column_types=text))
+        return table.column_names, table.to_pylist()  # names are decoded here: UnicodeDecodeError
+    except (pyarrow.ArrowException, UnicodeDecodeError) as error:
+        found = ascii(str(error)[:200])  # which may quote the file, whatever is in it
+        raise SourceError(f"{path} is no CSV or Parquet table that can be read ({found}).") from error
 
 
 def _webdataset(path: Path) -> Iterator[Item]:

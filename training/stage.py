@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 import torch
@@ -25,7 +26,8 @@ from training.estimate import Estimate, estimate, peak_tflops
 from training.logs import Log
 from training.loop import Average, World, due, learning_rate
 from training.model import ControlledModel, Rows, spread
-from training.prepared import Prepared, PreparedError, fingerprint
+from training.pairs import Pairs
+from training.prepared import Prepared, fingerprint
 from training.report import Report
 
 
@@ -123,7 +125,7 @@ class Stage:
         self.log = Log(config, world, images, rows, self.start, lowest, flops)
 
     def autocast(self) -> torch.autocast:
-        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self.config.precision == "bf16" and self.world.device.type == "cuda")
+        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=arithmetic(self.config, self.world.device) == torch.bfloat16)
 
     def backward(self, loss: Tensor, **parts: Tensor) -> None:
         """Adds the gradients of one micro-batch; `parts` are logged beside the loss."""
@@ -221,6 +223,13 @@ def joined_adapter(family: Family, files: Sequence[Path]) -> FaceCrafterAdapter:
     return adapter.eval()
 
 
+def arithmetic(config: StageConfig, device: torch.device) -> torch.dtype:
+    """Of frozen weights and of what is computed: bf16 on a GPU unless fp32 is asked for, fp32 on the CPU. --dry-run without a GPU speaks of one,
+    unless the CPU is asked for."""
+    gpu = device.type == "cuda" or (config.dry_run and config.device == "auto")
+    return torch.bfloat16 if gpu and config.precision == "bf16" else torch.float32
+
+
 def prepare_model(config: StageConfig, world: World, landmark: bool, emotion: bool, text_encoder: bool) -> ControlledModel:
     """Base and adapter on the device: frozen parts in the arithmetic's type, trained ones in fp32.
 
@@ -240,7 +249,7 @@ def prepare_model(config: StageConfig, world: World, landmark: bool, emotion: bo
         origins.append(f"text encoder from {beside[-1]}" if beside else "text encoder of the base")
     if world.rank == 0:
         print(f"start: {', '.join(origins)}", flush=True)
-    low = torch.bfloat16 if config.precision == "bf16" and world.device.type == "cuda" else torch.float32
+    low = arithmetic(config, world.device)
     unet.to(world.device, low, memory_format=torch.channels_last)
     encoder.to(world.device, torch.float32 if text_encoder else low).requires_grad_(text_encoder)
     if config.gradient_checkpointing:
@@ -257,11 +266,7 @@ def open_data(config: StageConfig) -> tuple[Prepared, Prepared]:
     """
     parts = {"vae": autoencoder_weights(config.base), "identity": Path(config.base) / "identity"}
     models = {name: fingerprint(path) for name, path in parts.items() if path.exists()}
-    prepared = Prepared.open(config.data, config.family, models)
-    split = prepared.columns["split"].astype(str)
-    if not (split == "train").any():
-        raise PreparedError(f"Expected images to train on in {config.data}, found only {sorted(set(split))}. Prepare more people.")
-    return prepared.subset(split == "train"), prepared.subset(split == "validation")
+    return Prepared.open(config.data, config.family, models).split()
 
 
 def clean_latents(batch: Batch, latent_noise: Tensor, rows: int, replicas: int = 1) -> Tensor:
@@ -272,24 +277,26 @@ def clean_latents(batch: Batch, latent_noise: Tensor, rows: int, replicas: int =
     return spread(clean, rows, replicas)
 
 
-def dry_run(config: StageConfig, model: ControlledModel, rows: Rows, count: int, images: int, usable: int) -> bool:
+def dry_run(config: StageConfig, model: ControlledModel, rows: Rows, count: int, images: int, pairs: Pairs) -> bool:
     """With --dry-run, prints the resolved settings, sizes, a memory estimate and the steps of an epoch; says whether it did.
 
     Args:
-        count: rows of a micro-batch. images: a step, over all processes. usable: images that the pairs leave.
+        count: rows of a micro-batch. images: a step, over all processes.
     """
     if not config.dry_run:
         return False
-    print(json.dumps(to_dict(config), indent=2))
+    print(json.dumps(to_dict(config) | {"rules": asdict(pairs.rules)}, indent=2))
     for name in ("unet", "text_encoder", "adapter"):
         parameters = list(getattr(model, name).parameters())
         trained = sum(p.numel() for p in parameters if p.requires_grad)
         print(f"{name:<13} {sum(p.numel() for p in parameters) / 1e6:8.2f}M parameters, {trained / 1e6:8.2f}M trained")
     found = micro_batch(model, rows, count, getattr(config, "ad_weight", 0) > 0)
-    gib = 2**30
+    gib, usable = 2**30, len(pairs.targets)
+    low = "bf16 on a GPU" if model.unet.dtype == torch.bfloat16 else "fp32"
     print(f"one micro-batch of {count} rows: {found.flops / 1e12:.2f} TFLOP forward and backward")
-    print(f"memory: weights {found.weights / gib:.2f} GiB, gradients, moments and average {found.training / gib:.2f} GiB, ")
-    print(f"        activations {found.activations / gib:.2f} GiB (eager, without gradient checkpointing)")
+    print(f"memory, {low}: weights {found.weights / gib:.2f} GiB, gradients, moments and average {found.training / gib:.2f} GiB,")
+    print(f"        activations {found.activations / gib:.2f} GiB (eager, {'with' if config.gradient_checkpointing else 'without'} gradient checkpointing)")
+    print(pairs.report())
     print(f"{images} images a step, {usable} usable images: {math.ceil(usable / images)} steps an epoch, {config.steps * images / usable:.1f} epochs")
     return True
 
@@ -318,7 +325,7 @@ def micro_batch(model: ControlledModel, rows: Rows, count: int, disentangle: boo
         emotions = torch.zeros(images, 10, device=device) if adapter.emotion is not None else None
         masks = torch.ones(images, side, side, device=device) if disentangle else None
         noisy, timesteps = torch.zeros(count, 4, side, side, device=device), torch.zeros(count, dtype=torch.long, device=device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
+        with torch.autocast(device.type, torch.bfloat16, enabled=model.unet.dtype == torch.bfloat16):
             context = model.context(torch.zeros(images, family.identity_dim, device=device), None, count, rows)
             found, similarity = model._predict(noisy, timesteps, context, drawings, emotions, rows, masks)
         return found.float().square().mean() + (0 if similarity is None else similarity.mean())

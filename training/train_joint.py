@@ -40,7 +40,7 @@ def train(config: JointConfig) -> None:
     each, micro_rows = config.images_per_batch, config.images_per_batch * config.replicas
     images = each * config.accumulate
     rows = Rows.mixed(each, config.replicas // 4)
-    if dry_run(config, model, rows, micro_rows, images * world.size, len(pairs.targets)):
+    if dry_run(config, model, rows, micro_rows, images * world.size, pairs):
         return
     if world.rank == 0:
         print(pairs.report(), flush=True)

@@ -18,6 +18,7 @@ import pytest
 import torch
 from diffusers import AutoencoderKL
 from PIL import Image
+from world import make_prepared
 
 import training.prepare as module
 from facecrafter_core import search
@@ -28,6 +29,7 @@ from training.extract import Extractor
 from training.prepare import prepare
 from training.prepared import ARRAYS, Prepared, PreparedError, fingerprint
 from training.sources import SourceError, load, open_source
+from training.summary import draw_summary
 
 ROOT = Path(__file__).resolve().parents[2]
 DEMO = ROOT / "demo"
@@ -355,10 +357,19 @@ def test_the_manifest_numbers_people_and_images(people: Path, tmp_path: Path):
     assert prepared.info["image_size"] == 256 and prepared.info["people"] == 3
 
 
+def test_pairs_are_counted_among_the_images_that_are_trained_on(tmp_path: Path, capsys: pytest.CaptureFixture):
+    found = module.report_pairs(make_prepared(tmp_path, people=6, each=4), "demo")  # two of the people are for validation
+    assert found["joint"] == (4 * 4 * 3, 0) and 0 < found["emotion"][0] < found["joint"][0]
+    assert capsys.readouterr().out.count("16 images of 4 people") == 3
+    assert Image.open(draw_summary(tmp_path, found)).width > 500
+
+
 def test_the_command_says_what_it_found(people: Path, tmp_path: Path):
     out = tmp_path / "out"
+    small(PORTRAITS[0]).save(people / "loose.png")
     command = [sys.executable, "-m", "training.prepare", "--family", "demo", "--models", str(DEMO), "--processes", "1", "--out", str(out), "--source"]
     done = subprocess.run([*command, str(people)], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "left out beside the people's folders: 1 files, the first is loose.png" in done.stdout
     assert "6 images of 3 people" in done.stdout and "Pairs of the emotion stage: 6 images of 3 people" in done.stdout
     assert Image.open(out / "summary.png").width > 500
     wrong = subprocess.run([*command, str(tmp_path / "nowhere")], cwd=ROOT, capture_output=True, text=True)

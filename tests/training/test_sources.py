@@ -19,7 +19,7 @@ import pytest
 from PIL import Image
 
 from facecrafter_core.errors import PhotoError
-from training.sources import SourceError, load, open_source
+from training.sources import SourceError, load, loose_files, open_source
 
 
 def picture(path: Path, colour: str = "green") -> Path:
@@ -59,12 +59,19 @@ def test_ffhq_images_are_people_of_their_own(tmp_path: Path):
     assert kind == "ffhq" and len({i.person for i in items}) == 2
 
 
+def test_tar_files_left_beside_ffhqs_folders_change_nothing(tmp_path: Path):
+    picture(tmp_path / "00000/00000.png")
+    tar(tmp_path / "00000.tar", {"00000.png": png()})
+    assert [i.key for i in open_source(tmp_path)[1]] == ["00000/00000.png"]
+
+
 def test_a_stray_picture_does_not_make_strangers_of_a_persons_images(tmp_path: Path):
     picture(tmp_path / "preview.png")
     for i in range(2):
         picture(tmp_path / f"someone/{i}.png")
     kind, items = open_source(tmp_path)
     assert kind == "people" and [i.person for i in items] == ["someone"] * 2
+    assert [p.name for p in loose_files(tmp_path, kind)] == ["preview.png"]
 
 
 def test_five_digits_are_ffhq_only_in_thousands(tmp_path: Path):
@@ -87,14 +94,20 @@ def test_feed_takes_the_expression_from_the_folder(tmp_path: Path):
     assert [(i.person, i.label) for i in open_source(tmp_path, "feed")[1]] == [("subject1", ""), ("subject1", "strong_anger")]
 
 
-def test_mead_gives_one_frame_a_second(tmp_path: Path):
-    file = tmp_path / "M003/video/front/happy/level_1/001.mp4"
-    file.parent.mkdir(parents=True)
+def clip(file: Path) -> Path:
+    """Three seconds of 10 frames: green, red, blue."""
+    file.parent.mkdir(parents=True, exist_ok=True)
     writer = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*"mp4v"), 10, (256, 256))
     for colour in np.uint8([[0, 200, 0], [200, 50, 50], [0, 0, 200]]):
         for _ in range(10):
             writer.write(np.broadcast_to(colour[::-1], (256, 256, 3)).copy())
     writer.release()
+    return file
+
+
+def test_mead_gives_one_frame_a_second(tmp_path: Path):
+    clip(tmp_path / "M003/video/front/happy/level_1/001.mp4")
+    tar(tmp_path / "M003/video.tar", {"video/front/happy/level_1/001.mp4": b""})  # left from its download
     kind, items = open_source(tmp_path)
     assert kind == "mead" and [(i.person, i.label, i.place) for i in items] == [("M003", "happy", 5), ("M003", "happy", 15), ("M003", "happy", 25)]
     assert abs(load(items[1]).astype(np.float32) - [200, 50, 50]).mean() < 12
@@ -230,6 +243,21 @@ def test_a_manifest_may_give_valence_and_arousal(tmp_path: Path, suffix: str):
     assert [i.affect for i in open_source(manifest(tmp_path, rows[:2], suffix))[1]] == [(0.5, -0.25), None]
     with pytest.raises(SourceError, match="Expected valence and arousal from -1 to 1"):
         open_source(manifest(tmp_path, rows, suffix))
+
+
+def test_a_video_in_a_manifest_gives_one_frame_a_second(tmp_path: Path):
+    row = {"path": str(clip(tmp_path / "a.mp4")), "person": "a", "emotion": "happy", "valence": "0.5", "arousal": "0"}
+    items = open_source(manifest(tmp_path, [row], "csv"))[1]
+    assert [(i.place, i.person, i.label, i.affect) for i in items] == [(n, "a", "happy", (0.5, 0.0)) for n in (5, 15, 25)]
+
+
+def test_a_single_picture_is_no_source_and_is_not_printed(tmp_path: Path):
+    file = picture(tmp_path / "1.png")
+    with pytest.raises(SourceError, match="found the single file .*1.png. Give its folder"):
+        open_source(file)
+    with pytest.raises(SourceError, match="no CSV or Parquet table") as error:
+        open_source(file, "manifest")
+    assert str(error.value).isascii() and str(error.value).isprintable()
 
 
 def test_a_path_named_twice_is_refused(tmp_path: Path):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -28,7 +29,7 @@ from facecrafter_core.errors import ModelError, OutputError
 from training import report, train_base
 from training.base import load_base
 from training.batches import step_seed
-from training.config import ConfigError, JointConfig, PretrainConfig, from_yaml
+from training.config import ConfigError, JointConfig, PretrainConfig, from_yaml, read_config
 from training.estimate import Estimate
 from training.logs import Log
 from training.loop import World
@@ -515,9 +516,19 @@ def test_the_paper_s_settings_are_the_full_presets():
 
 
 def test_a_dry_run_prints_sizes_and_trains_nothing(pretraining: PretrainConfig, capsys: pytest.CaptureFixture):
-    pretrain(replace(pretraining, dry_run=True))
+    pretrain(replace(pretraining, dry_run=True, gradient_checkpointing=True))
     printed = capsys.readouterr().out
     assert "trained" in printed and "steps an epoch" in printed and not pretraining.out.exists()
+    assert '"min_pose": 8.0' in printed and "null" not in printed  # the rules of the stage
+    assert "memory, bf16 on a GPU:" in printed and "with gradient checkpointing" in printed
+
+
+@pytest.mark.parametrize("kind", [PretrainConfig, JointConfig])
+def test_every_setting_says_what_it_is(kind: type, capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit):
+        read_config(kind, None, ["--help"])
+    printed = capsys.readouterr().out
+    assert "arc2face" in printed and not re.search(r"│ +\(default", printed)
 
 
 def test_the_estimate_counts_the_arithmetic_of_the_network(pretraining: PretrainConfig):
@@ -546,7 +557,20 @@ def test_a_run_is_exported_with_its_card(joint: JointConfig, tmp_path: Path):
     assert (header["stage"], header["steps"], header["license"]) == ("joint", "2", "apache-2.0")
     card = (folder / "README.md").read_text()
     assert card.startswith("---\nlicense: apache-2.0\n") and "landmark and emotion" in card and str(tmp_path) not in card
+    example = card.split("```python\n")[1].split("```")[0]
+    assert compile(example, "card", "exec") and "landmarks=" in example and "emotion=" in example and "base_model" not in card
     run, hub = load_adapter(joint.out / "adapter.safetensors").state_dict(), load_adapter(folder / "adapter.safetensors").state_dict()
     assert all(torch.equal(run[k], hub[k]) for k in run) and (folder / "text_encoder/config.json").is_file()
     with pytest.raises(ConfigError, match="Expected checkpoints of a training run"):
         export(tmp_path, tmp_path / "other", "apache-2.0")
+
+
+def test_the_card_names_arc2face_where_it_was_the_base(pretraining: PretrainConfig, tmp_path: Path):
+    from training.export import export
+
+    pretrain(replace(pretraining, steps=1))
+    [path] = (pretraining.out / "checkpoints").iterdir()
+    state = torch.load(path, weights_only=True)
+    torch.save({**state, "settings": {**state["settings"], "base": "arc2face"}}, path)
+    assert "\nbase_model: FoivosPar/Arc2Face\n" in (export(pretraining.out, tmp_path / "hub", "mit") / "README.md").read_text()
+    assert "\nbase_model: mine/base\n" in (export(pretraining.out, tmp_path / "own", "mit", base_model="mine/base") / "README.md").read_text()
