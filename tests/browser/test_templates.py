@@ -14,8 +14,7 @@ ROOT = Path(__file__).resolve().parents[2]
 FIND = """
 const words = arguments[0].toLowerCase()
 const fits = (e) => e.innerText?.trim().toLowerCase() === words && e.getBoundingClientRect().width > 0
-const all = [...document.querySelectorAll('button, span, div, a, li, h3, p')].filter(fits)
-return all.length ? all[all.length - 1] : null
+const found = [...document.querySelectorAll('button, span, div, a, li, h3, p')].filter(fits).at(-1)
 """
 
 
@@ -23,9 +22,15 @@ def click_words(editor: Editor, words: str) -> None:
     """Moves to the innermost visible element with these words, and clicks."""
     from selenium.webdriver.common.action_chains import ActionChains
 
-    element = editor.until(lambda: editor.js(FIND, words), f"the words {words!r}")
-    editor.js("arguments[0].scrollIntoView({block: 'center'})", element)
-    time.sleep(0.3)
+    def at_rest() -> Any:
+        """The element, once it no longer moves: lists are laid out anew while one types and pictures arrive."""
+        place = f"{FIND} const box = found?.getBoundingClientRect(); return box ? [box.left, box.top] : null"
+        editor.js(f"{FIND} found?.scrollIntoView({{block: 'center'}})", words)
+        before = editor.js(place, words)
+        time.sleep(0.5)
+        return editor.js(f"{FIND} return found", words) if before and editor.js(place, words) == before else None
+
+    element = editor.until(at_rest, f"the words {words!r}")
     ActionChains(editor.driver).move_to_element(element).click().perform()
 
 
@@ -33,6 +38,7 @@ def search(editor: Editor, words: str) -> None:
     """Types into the field of the templates' dialog."""
     field = "return [...document.querySelectorAll('[role=dialog] input')].find((i) => /search/i.test(i.placeholder))"
     editor.until(lambda: editor.js(field), "the search field").send_keys(words)
+    time.sleep(1.5)  # the dialog waits for the end of the word before it looks
 
 
 def fewer_steps(editor: Editor) -> None:

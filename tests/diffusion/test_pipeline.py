@@ -300,7 +300,7 @@ def test_all_parts_are_loaded_in_one_type(pipe, identity, landmarks, tmp_path, c
     loaded.set_progress_bar_config(disable=True)
     parts = (loaded.unet, loaded.vae, loaded.text_encoder, loaded.adapter)
     assert {p.dtype for part in parts for p in part.parameters()} == {torch.bfloat16}
-    assert np.isfinite(loaded(identity, landmarks, HAPPY, steps=1, output_type="np")).all()
+    assert torch.isfinite(latents(loaded, identity, landmarks, HAPPY, steps=1)).all()  # not decoded: some CPUs take minutes for it in bf16
 
 
 def test_attention_that_would_leave_the_control_out_is_refused(pipe, identity, landmarks):
