@@ -71,12 +71,12 @@ def download_assets(options: argparse.Namespace) -> None:
         state = f"to be copied from {path}" if elsewhere else f"here: {path}" if path else "missing" if asset.urls else "not published yet, left out"
         print("\n    ".join([f"{asset.name:24}{state}", *troubles]))
         if (path is None or elsewhere) and (asset.urls or options.names):
-            missing.append(asset)
-    if not _accepted([asset for asset in missing if asset.urls], options.yes):
+            missing.append((asset, path))
+    if not _accepted([asset for asset, path in missing if asset.urls and path is None], options.yes):
         return
-    for asset in missing:  # download refuses one that is not published
+    for asset, path in missing:  # download refuses one that is not published
         target = options.into / asset.folder / asset.file if options.into else cache_folder() / asset.file
-        print(f"Wrote {download(asset, target, options.mirror, options.offline_folder)}")
+        print(f"Wrote {download(asset, target, options.mirror, options.offline_folder, here=path)}")
         if asset.sha256 is None:
             print(f"Neither size nor hash of {asset.name} are known, so only its transfer was checked.")
 

@@ -24,7 +24,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO
 from . import __version__
 from .assets import HUGGING_FACE, Archive, Asset
 from .errors import AssetError, OutputError
-from .search import files_under, look_for, search_folders, sha256, what_is_wrong
+from .search import files_under, search_folders, sha256, what_is_wrong
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -66,14 +66,15 @@ class _Wanted:
 
 
 def download(
-    asset: Asset, target: Path, mirror: str | None = None, offline: Path | None = None, progress: Progress | None = None
+    asset: Asset, target: Path, mirror: str | None = None, offline: Path | None = None, progress: Progress | None = None, here: Path | None = None
 ) -> Path:
-    """Puts an asset at `target`, whole and checked, or leaves `target` as it is. One that is on this machine already is copied.
+    """Puts an asset at `target`, whole and checked, or leaves `target` as it is.
 
     Args:
         mirror: address in place of https://huggingface.co; without it, HF_ENDPOINT's. Proxies are read from the environment.
         offline: a folder that holds the file or its zip, under any name where the hash is known; then nothing is fetched.
         progress: beside the bar on the terminal.
+        here: where the asset lies on this machine already, to be copied from there.
 
     Raises:
         AssetError: it is not published, or no source gives it, or what they give is another file.
@@ -91,7 +92,7 @@ def download(
                 return target
             if offline is not None:
                 _take(asset, Path(offline), part)
-            elif asset.sha256 and (here := look_for(asset)[0]) is not None and here != target:  # in another folder of this machine
+            elif here is not None:
                 _copy(here, part, asset)
             elif asset.archive:
                 _fetch_and_unpack(asset, asset.archive, part, mirror, progress)

@@ -146,7 +146,8 @@ def _advised(asset: Asset) -> str:
 
 
 def _places_in_words() -> str:
-    return " or ".join(map(str, search_folders()))
+    """The folders that are there, and the cache, which a download makes."""
+    return " or ".join(map(str, [*filter(Path.is_dir, _search_folders), cache_folder()]))
 
 
 def search_folders() -> list[Path]:

@@ -57,15 +57,16 @@ class FaceCrafterDownloadModels(io.ComfyNode):
             path, troubles = look_for(asset, files)
             here = path is not None and not path.is_relative_to(cache_folder())  # the user's cache is not where ComfyUI's loaders look
             lines += [f"{asset.name}: here, {path}"] if here else troubles
-            missing += [] if here else [asset]
-        if missing and not accept_licences:
+            missing += [] if here else [(asset, path)]
+        to_fetch = [asset for asset, path in missing if path is None]
+        if to_fetch and not accept_licences:
             raise AssetError(
                 "Expected accept_licences to be on before anything is downloaded. Missing: "
-                + "; ".join(f"{a.name} ({size_of(a)}, licence {a.licence}, {a.licence_url})" for a in missing)
+                + "; ".join(f"{a.name} ({size_of(a)}, licence {a.licence}, {a.licence_url})" for a in to_fetch)
                 + "."
             )
-        for asset in missing:
-            target = download(asset, models_directory() / asset.folder / asset.file, mirror.strip() or None, progress=byte_progress())
+        for asset, path in missing:
+            target = download(asset, models_directory() / asset.folder / asset.file, mirror.strip() or None, progress=byte_progress(), here=path)
             lines.append(f"{asset.name}: now at {target}")
         return io.NodeOutput("\n".join(lines), ui={"text": lines})
 

@@ -81,8 +81,8 @@ def start_from(adapter: FaceCrafterAdapter, files: tuple[Path, ...]) -> dict[str
         adapter.load_state_dict({k: v for k, v in loaded.state_dict().items() if k in known}, strict=False)
         given |= {module: path for module in modules_of(loaded) if module in modules_of(adapter)}
     if useless := [path for path in files if path not in given.values()]:
-        trained = " and ".join(modules_of(adapter))
-        raise ConfigError(f"Expected that each file of --init gives a module that this stage trains ({trained}) and no later file replaces; {useless[0]} gives none. Leave it out.")
+        wanted = " and ".join(modules_of(adapter))
+        raise ConfigError(f"Expected that each adapter file gives a module that is wanted ({wanted}) and no later file replaces; {useless[0]} gives none. Leave it out.")
     return given
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..errors import ModelError
+
 DEMO_FOLDER = Path(__file__).resolve().parents[2] / "demo"
 """The demo model, as it comes with the repository."""
 
@@ -113,12 +115,39 @@ FAMILIES: dict[str, Family] = {"full": FULL, "demo": DEMO}
 
 
 def family_of(cross_attention_dim: int) -> Family:
-    """The family whose UNet reads a context of this width."""
+    """The family whose UNet reads a context of this width.
+
+    Raises:
+        ModelError: there is none.
+    """
     for family in FAMILIES.values():
         if family.unet["cross_attention_dim"] == cross_attention_dim:
             return family
     expected = {f.name: f.unet["cross_attention_dim"] for f in FAMILIES.values()}
-    raise ValueError(f"Expected a UNet with a context width out of {expected}, found {cross_attention_dim}. Use an SD 1.5 shaped base.")
+    raise ModelError(f"Expected a UNet with a context width out of {expected}, found {cross_attention_dim}. Use an SD 1.5 shaped base.")
+
+
+def check_parts(unet: Any, vae: Any, text_encoder: Any) -> None:
+    """
+    Raises:
+        ModelError: diffusers' and transformers' networks are not of one family.
+    """
+    from diffusers import AutoencoderTiny
+
+    width = unet.config.cross_attention_dim
+    family, config, tiny = family_of(width), vae.config, isinstance(vae, AutoencoderTiny)
+    if unet.config.in_channels != 4:
+        raise ModelError(f"Expected a UNet that reads latents of 4 channels, found {unet.config.in_channels} (an inpainting model's has 9). Use an SD 1.5 shaped base.")
+    if text_encoder.config.hidden_size != width:
+        raise ModelError(f"The text encoder is {text_encoder.config.hidden_size} wide, the UNet reads {width}. Take those of one base.")
+    sides = len(config.encoder_block_out_channels if tiny else config.block_out_channels) - 1
+    # AutoencoderKL's latents are scaled for their own UNets: SDXL's have four channels too, and another scale. The demo's are tiny's.
+    fits = tiny or (family is FULL and abs(config.scaling_factor - 0.18215) < 1e-4)
+    if config.latent_channels != 4 or sides != 3 or not fits:
+        raise ModelError(
+            f"The autoencoder ({type(vae).__name__}, {config.latent_channels} channels, 1/{2**sides} of the side, scale {config.scaling_factor}) is not "
+            f"one of the {family.name} family: expected {'Stable Diffusion 1.5' if family is FULL else 'the demo'}'s."
+        )
 
 
 def new_unet(family: Family) -> Any:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import copy
 import inspect
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-import diffusers
 import numpy as np
 import torch
 from diffusers import DiffusionPipeline
@@ -18,46 +17,20 @@ from torch.overrides import TorchFunctionMode
 
 from ..batch import common_length
 from ..control.adapter import FaceCrafterAdapter, load_adapter, save_adapter
-from ..control.branches import Packed, PackedBranches, pack
+from ..control.branches import Packed, pack
 from ..errors import ModelError
 from ..faces.emotion import Emotion
 from .arc2face import load_arc2face, means_downloads, of_type
-from .families import DEMO_FOLDER, FAMILIES, Family, family_of
-from .guidance import Guidance, GuidedRun, guidance_coefficients, row_has_emotion, row_has_landmarks
+from .families import DEMO_FOLDER, Family, check_parts, family_of
+from .guidance import Guidance, GuidedRun, guidance_coefficients
 from .identity_tokens import encode_identity_tokens
+from .passes import Conditions, Pass, halves, prepare_pass
 from .processors import check_branches, install_branches, project_context
 from .rows import forward_rows, must_be_called_whole
 from .text_encoder import load_text_encoder, save_text_encoder
 
 StepCallback = Callable[["FaceCrafterPipeline", int, int, dict[str, Tensor]], dict[str, Tensor] | None]
 OUTPUT_TYPES = ("pil", "np", "pt", "latent")
-
-
-class Conditions(NamedTuple):
-    """What is static over a run of B pictures.
-
-    contexts: the 77-token contexts "id" and "none", each [B, 77, width]. projected: keys and values for each layer, each [B, T, C], of
-    the branches "landmark" and "emotion", and maybe of the contexts (the layers project those themselves where they are missing).
-    alphas: of these branches (Eq. 1).
-    """
-
-    contexts: dict[str, Tensor]
-    projected: dict[str, Packed]
-    alphas: Mapping[str, float]
-
-
-class Pass(NamedTuple):
-    """One forward pass: some guidance rows of some pictures, row by row.
-
-    context: [rows x pictures, 77, width]. projected: its keys and values, where they are made once a run. branches: None where no row
-    has one.
-    """
-
-    rows: tuple[str, ...]
-    pictures: slice
-    context: Tensor
-    projected: Packed | None
-    branches: PackedBranches | None
 
 
 class FaceCrafterPipeline(DiffusionPipeline):
@@ -323,14 +296,14 @@ class FaceCrafterPipeline(DiffusionPipeline):
             try:
                 found = self._predict(latents[one.pictures], timestep, one)
             except torch.cuda.OutOfMemoryError as error:
-                if not _halves(one):
+                if not halves(one):
                     size = self.family.image_size
                     raise ModelError(
                         f"One picture of {size} x {size} does not fit into the memory of {self._execution_device}. "
                         "Free memory there, or use enable_model_cpu_offload()."
                     ) from error
             if found is None:  # only here, where the error no longer holds what the failed pass had made
-                queue = [prepare_pass(conditions, *half) for half in _halves(one)] + queue
+                queue = [prepare_pass(conditions, *half) for half in halves(one)] + queue
                 continue
             passes.append(one)
             for row, prediction in zip(one.rows, found.chunk(len(one.rows)), strict=True):
@@ -416,62 +389,6 @@ class FaceCrafterPipeline(DiffusionPipeline):
         for name in given.keys() - {"landmarks"}:  # they are drawn on the host
             given[name] = given[name].to(device)
         return given["identity"], given.get("landmarks"), given.get("emotion")
-
-
-def check_parts(unet: Any, vae: Any, text_encoder: Any) -> None:
-    """
-    Raises:
-        ModelError: they are not of one family: Stable Diffusion 1.5's shape, or the demo's.
-    """
-    width = unet.config.cross_attention_dim
-    if not any(family.unet["cross_attention_dim"] == width for family in FAMILIES.values()) or unet.config.in_channels != 4:
-        raise ModelError(
-            f"Expected a UNet of Stable Diffusion 1.5's shape (4 channels in, a context 768 wide) or the demo's, found {unet.config.in_channels} "
-            f"channels and {width}. Take Arc2Face's."
-        )
-    if text_encoder.config.hidden_size != width:
-        raise ModelError(f"The text encoder is {text_encoder.config.hidden_size} wide, the UNet reads {width}. Take those of one base.")
-    family, config = family_of(width), vae.config
-    tiny = isinstance(vae, diffusers.AutoencoderTiny)
-    sides = len(config.encoder_block_out_channels if tiny else config.block_out_channels) - 1
-    # AutoencoderKL's latents are scaled for their own UNets: SDXL's have four channels too, and another scale. The demo's are tiny's.
-    fits = tiny or (family.name == "full" and abs(config.scaling_factor - 0.18215) < 1e-4)
-    if config.latent_channels != 4 or sides != 3 or not fits:
-        raise ModelError(
-            f"The autoencoder ({type(vae).__name__}, {config.latent_channels} channels, 1/{2**sides} of the side, scale {config.scaling_factor}) is not "
-            f"one of the {family.name} family: expected {'the demo' if family.name == 'demo' else 'Stable Diffusion 1.5'}'s."
-        )
-
-
-def prepare_pass(conditions: Conditions, rows: Sequence[str], pictures: slice) -> Pass:
-    """One forward pass for some rows of some pictures; in the order of ROWS, so that a branch's rows stand together."""
-    names = ["none" if row == "none" else "id" for row in rows]
-    context = torch.cat([conditions.contexts[name][pictures] for name in names])
-    projected = {name: Packed(packed.tensor[pictures], packed.widths) for name, packed in conditions.projected.items()}
-    batch, branches = len(context) // len(rows), []
-    for name, uses in (("landmark", row_has_landmarks), ("emotion", row_has_emotion)):
-        places = [i for i, row in enumerate(rows) if uses(row)]
-        if places and name in projected:
-            span = slice(places[0] * batch, (places[-1] + 1) * batch)
-            alpha = context.new_full((span.stop - span.start, 1, 1), conditions.alphas[name])
-            repeated = projected[name].tensor.repeat(len(places), 1, 1)
-            branches.append((Packed(repeated, projected[name].widths), alpha, span))
-    of_context = None
-    if all(name in projected for name in names):
-        of_context = Packed(torch.cat([projected[name].tensor for name in names]), projected["id"].widths)
-    return Pass(tuple(rows), pictures, context, of_context, PackedBranches(branches) if branches else None)
-
-
-def _halves(one: Pass) -> list[tuple[tuple[str, ...], slice]]:
-    """Rows and pictures of two smaller passes: the rows are divided first; nothing where there is one row of one picture."""
-    if len(one.rows) > 1:
-        middle = len(one.rows) // 2
-        return [(one.rows[:middle], one.pictures), (one.rows[middle:], one.pictures)]
-    start, stop = one.pictures.start, one.pictures.stop
-    if stop - start > 1:
-        middle = (start + stop) // 2
-        return [(one.rows, slice(start, middle)), (one.rows, slice(middle, stop))]
-    return []
 
 
 def _batched(value: Any, ndim: int, name: str) -> Tensor:

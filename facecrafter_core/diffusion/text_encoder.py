@@ -37,7 +37,7 @@ def load_text_encoder(folder: str | Path, dtype: torch.dtype | None = None, vari
     path = next((folder / name for name in names if (folder / name).is_file()), None)
     if path is None or not (folder / "config.json").is_file():
         raise ModelError(f"Expected a text encoder in {folder} (config.json and {names[0]}), found none. Copy it there or name another folder.")
-    with named(path, "a CLIP text encoder"):
+    with named(folder, "a CLIP text encoder"):
         encoder = CLIPTextModel(CLIPTextConfig.from_pretrained(folder))
         fill(encoder, read_weights(path, dtype))
     return encoder.eval()

@@ -63,7 +63,7 @@ def emotion_weights(name: str, family: str, folder: str | Path | None = None) ->
     chosen = choose_estimator(name, family)
     if chosen == "demo":
         return Path(folder if folder and family == "demo" else DEMO_FOLDER) / "emotion/model.safetensors"
-    if folder and family == "full" and Path(folder).is_dir():
+    if folder and family == "full":
         add_search_folder(folder)
     return find_asset(chosen)
 

@@ -85,7 +85,7 @@ class DemoIdentityEncoder:
 
 
 def load_identity_encoder(family: str, folder: str | Path | None, device: str = "cpu") -> IdentityEncoder:
-    """The encoder that a family's base was trained with: the demo's from the base's folder, ArcFace's from there (if it is a folder) or where assets are found.
+    """The encoder that a family's base was trained with: the demo's from the base's folder, ArcFace's from there or where assets are found.
 
     Raises:
         ModelError, AssetError: its weights are not there, or are others.
@@ -95,7 +95,7 @@ def load_identity_encoder(family: str, folder: str | Path | None, device: str = 
     from ..search import add_search_folder
     from .arcface import ArcFaceEncoder
 
-    if folder and Path(folder).is_dir():
+    if folder:
         add_search_folder(folder)
     return ArcFaceEncoder.load(device)
 

@@ -123,8 +123,8 @@ def as_row(entries: list[dict[str, Any]], row: str) -> list[dict[str, Any]]:
     return out
 
 
-def of_pictures(entries: list[dict[str, Any]], first: int, last: int, count: int) -> list[dict[str, Any]] | None:
-    """The entries of a cond for pictures first to last - 1 of a batch of `count`. None: something in them cannot be divided, such as a ControlNet."""
+def of_pictures(entries: list[dict[str, Any]], pictures: slice, count: int) -> list[dict[str, Any]] | None:
+    """The entries of a cond for some pictures of a batch of `count`. None: something in them cannot be divided, such as a ControlNet."""
     out = []
     for entry in entries:
         if entry.get("control") is not None or entry.get("gligen") is not None:
@@ -132,13 +132,13 @@ def of_pictures(entries: list[dict[str, Any]], first: int, last: int, count: int
         conds = {}
         for name, cond in entry.get("model_conds", {}).items():
             if isinstance(cond, ControlsCond):
-                conds[name] = ControlsCond(cond.cond and cond.cond.from_picture(first, count))
+                conds[name] = ControlsCond(cond.cond and cond.cond.from_picture(pictures.start, count))
             elif isinstance(getattr(cond, "cond", None), Tensor):
-                conds[name] = type(cond)(comfy.utils.repeat_to_batch_size(cond.cond, count)[first:last])
+                conds[name] = type(cond)(comfy.utils.repeat_to_batch_size(cond.cond, count)[pictures])
             else:
                 conds[name] = cond
         mask = entry.get("mask")
-        masked = {} if mask is None or len(mask) == 1 else {"mask": comfy.utils.repeat_to_batch_size(mask, count)[first:last]}
+        masked = {} if mask is None or len(mask) == 1 else {"mask": comfy.utils.repeat_to_batch_size(mask, count)[pictures]}
         out.append({**entry, **masked, "model_conds": conds})
     return out
 

@@ -73,15 +73,22 @@ def _calc_conds(model: Any, conds: list[Any], x: Tensor, sigma: Tensor, options:
     try:
         return comfy.samplers.calc_cond_batch(model, conds, x, sigma, options)
     except torch.cuda.OutOfMemoryError:
-        count, middle = len(x), len(x) // 2
-        halves = [(a, b, of_pictures(conds[0] or [], a, b, count)) for a, b in ((0, middle), (middle, count))]
-        if len(conds) == 1 and (count == 1 or None in [half for *_, half in halves]):
+        halves = _halves(conds, len(x))
+        if not halves:
             raise  # ComfyUI says what to do
     comfy.model_management.soft_empty_cache()
-    if len(conds) > 1:
-        middle = len(conds) // 2
-        return [p for half in (conds[:middle], conds[middle:]) for p in _calc_conds(model, half, x, sigma, options)]
-    return [torch.cat([_calc_conds(model, [half], x[a:b], sigma[a:b], options)[0] for a, b, half in halves])]
+    first, second = (_calc_conds(model, some, x[pictures], sigma[pictures], options) for some, pictures in halves)
+    return first + second if len(conds) > 1 else [torch.cat(first + second)]
+
+
+def _halves(conds: list[Any], count: int) -> list[tuple[list[Any], slice]]:
+    """Conds and pictures of two smaller evaluations: the rows are divided first; nothing where one row of these `count` pictures cannot be."""
+    middle = len(conds) // 2
+    if middle:
+        return [(conds[:middle], slice(None)), (conds[middle:], slice(None))]
+    spans = [slice(0, count // 2), slice(count // 2, count)]
+    parts = [of_pictures(conds[0] or [], span, count) for span in spans] if count > 1 else [None]
+    return [] if None in parts else [([part], span) for part, span in zip(parts, spans, strict=True)]
 
 
 def as_cfg(predictions: Mapping[str, Tensor], coefficients: Mapping[str, Weight]) -> tuple[Tensor, Tensor, float]:

@@ -5,7 +5,8 @@ from functools import lru_cache
 import comfy.samplers
 import torch
 from facecrafter.facecrafter_core.diffusion.guidance import ROWS, Guidance, GuidedRun, combine, guidance_coefficients
-from facecrafter.facecrafter_core.diffusion.pipeline import Conditions, FaceCrafterPipeline, prepare_pass
+from facecrafter.facecrafter_core.diffusion.passes import Conditions, prepare_pass
+from facecrafter.facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
 from facecrafter.nodes.host import contexts
 from facecrafter.nodes.host import guidance as host_guidance
 from facecrafter.nodes.host.adapter import DEMO_FOLDER

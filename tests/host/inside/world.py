@@ -12,7 +12,8 @@ import comfy.samplers
 import torch
 from facecrafter.facecrafter_core.diffusion.families import DEMO_FOLDER
 from facecrafter.facecrafter_core.diffusion.guidance import ROWS, Guidance, combine, guidance_coefficients
-from facecrafter.facecrafter_core.diffusion.pipeline import Conditions, FaceCrafterPipeline, prepare_pass
+from facecrafter.facecrafter_core.diffusion.passes import Conditions, prepare_pass
+from facecrafter.facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
 from facecrafter.facecrafter_core.faces.align import align_face
 from facecrafter.facecrafter_core.faces.emotion import Emotion
 from facecrafter.facecrafter_core.faces.identity import DemoIdentityEncoder, encode_identity

@@ -179,6 +179,8 @@ def test_a_zip_that_is_whole_half_or_unpacked_too_deep_is_named(models, capsys):
 
 def test_an_error_names_the_searched_folders_and_what_to_do_where_this_runs(models, monkeypatch):
     monkeypatch.setattr(search, "_advice", "")
+    models.mkdir()
+    add_search_folder("arc2face")  # a name that --models knows, and no folder
     search.give_advice('queue the node Download Models with "{name}"')
     with pytest.raises(AssetError, match='Queue the node Download Models with "arcface", or put it in') as nowhere:
         find_asset("arcface")
@@ -186,7 +188,7 @@ def test_an_error_names_the_searched_folders_and_what_to_do_where_this_runs(mode
     with pytest.raises(AssetError, match='delete it and queue the node Download Models with "arcface"') as wrong:
         find_asset("arcface")
     for error in (nowhere, wrong):
-        assert str(models) in str(error.value) and str(search.cache_folder()) in str(error.value)
+        assert str(models) in str(error.value) and str(search.cache_folder()) in str(error.value) and "or arc2face" not in str(error.value)
 
 
 def test_list_says_what_is_where_and_what_is_wrong(models, capsys):

@@ -1,181 +1,22 @@
 """Downloads over a network and onto a disk that fail in every way that a real one does: whole and right at the end, or not there at all."""
 
-import hashlib
-import io
 import os
 import shutil
 import signal
 import socket
-import struct
 import subprocess
 import sys
-import threading
 import time
-import zipfile
-from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from unittest.mock import patch
 
 import pytest
+from file_server import CONTENT, HALF, OTHER, Handler, announces, assert_whole, drops, files, gives, says, whole, zipped
 
-from facecrafter_core import asset_commands, download, search
-from facecrafter_core.assets import ASSETS, Archive, Asset
-from facecrafter_core.cli import main
+from facecrafter_core import download
+from facecrafter_core.assets import ASSETS, Asset
 from facecrafter_core.errors import AssetError, OutputError
-
-CONTENT = b"".join(hashlib.sha256(bytes([i % 256, i // 256])).digest() for i in range(20_000))  # 640,000 bytes
-HALF = len(CONTENT) // 2
-OTHER = bytes(reversed(CONTENT))
-
-Answer = Callable[["Handler"], None]
-
-
-class Handler(BaseHTTPRequestHandler):
-    """Answers each request with the next of the server's answers, then with the whole file."""
-
-    def do_GET(self) -> None:  # noqa: N802
-        self.server.asked.append((self.path, self.headers.get("Range")))
-        answers = self.server.answers
-        (answers.pop(0) if answers else whole)(self)
-
-    @property
-    def start(self) -> int:
-        return int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").removesuffix("-"))
-
-    def head(self, status: int, length: int | None, **headers: str) -> None:
-        self.send_response(status)
-        if length is not None:
-            self.send_header("Content-Length", str(length))
-        for name, value in headers.items():
-            self.send_header(name.replace("_", "-"), value)
-        self.end_headers()
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-def whole(h: Handler, content: bytes = CONTENT) -> None:
-    if h.start >= len(content):
-        return h.head(416, 0, Content_Range=f"bytes */{len(content)}")
-    ranged = {"Content_Range": f"bytes {h.start}-{len(content) - 1}/{len(content)}"} if h.start else {}
-    h.head(206 if h.start else 200, len(content) - h.start, **ranged)
-    h.wfile.write(content[h.start :])
-
-
-def drops(after: int, reset: bool = False) -> Answer:
-    """Ends the connection that many bytes on, politely or with a reset."""
-
-    def answer(h: Handler) -> None:
-        h.head(206 if h.start else 200, len(CONTENT) - h.start, **({"Content_Range": f"bytes {h.start}-/"} if h.start else {}))
-        h.wfile.write(CONTENT[h.start : h.start + after])
-        h.wfile.flush()
-        if reset:
-            time.sleep(0.05)  # what was sent arrives first
-            h.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            h.connection.close()
-
-    return answer
-
-
-def announces(length: int | None) -> Answer:
-    def answer(h: Handler) -> None:
-        h.head(200, length)
-        h.wfile.write(CONTENT)
-
-    return answer
-
-
-def gives(content: bytes, **headers: str) -> Answer:
-    """Another file, whatever part of it is asked for."""
-
-    def answer(h: Handler) -> None:
-        h.head(200, len(content), **headers)
-        h.wfile.write(content)
-
-    return answer
-
-
-def says(status: int, **headers: str) -> Answer:
-    return lambda h: h.head(status, 0, **headers)
-
-
-class Server(ThreadingHTTPServer):
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.answers: list[Answer] = []
-        self.asked: list[tuple[str, str | None]] = []
-
-    def handle_error(self, *_: object) -> None:
-        """A client that goes away is part of these tests."""
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}"
-
-    @property
-    def ranges(self) -> list[str | None]:
-        return [ranged for _, ranged in self.asked]
-
-
-@pytest.fixture
-def server(monkeypatch) -> Iterator[Server]:
-    monkeypatch.setattr(download, "PAUSE", 0)
-    for name in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
-    monkeypatch.delenv("HF_ENDPOINT", raising=False)
-    with Server() as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        yield server
-        server.shutdown()
-        thread.join()
-
-
-@pytest.fixture
-def asset(server) -> Asset:
-    return Asset(
-        name="weights",
-        file="kind/weights.bin",
-        urls=(f"{server.url}/weights.bin",),
-        size=len(CONTENT),
-        sha256=hashlib.sha256(CONTENT).hexdigest(),
-        licence="CC0",
-        licence_url="https://example.com/licence",
-        folder="models",
-        purpose="a test",
-        uses=("demo",),
-    )
-
-
-@pytest.fixture
-def target(tmp_path, monkeypatch) -> Path:
-    monkeypatch.setattr(search, "_search_folders", [])
-    for module in (search, asset_commands):
-        monkeypatch.setattr(module, "cache_folder", lambda: tmp_path / "cache")
-    return tmp_path / "cache" / "kind" / "weights.bin"
-
-
-def zipped(asset: Asset, content: bytes = CONTENT) -> tuple[Asset, bytes]:
-    """The asset as a member of a zip, and the zip."""
-    file = io.BytesIO()
-    with zipfile.ZipFile(file, "w") as archive:
-        archive.writestr("pack/weights.bin", content)
-        archive.writestr("pack/other.bin", b"other")
-    data = file.getvalue()
-    return replace(asset, archive=Archive("pack.zip", len(data), hashlib.sha256(data).hexdigest(), "pack/weights.bin")), data
-
-
-def files(folder: Path) -> list[str]:
-    return sorted(p.name for p in folder.rglob("*") if p.is_file())
-
-
-def assert_whole(target: Path) -> None:
-    """The right bytes, and nothing beside them."""
-    assert target.read_bytes() == CONTENT and files(target.parent) == [target.name]
 
 
 def test_a_file_arrives_and_nothing_else_is_left(asset, target, server):
@@ -558,63 +399,3 @@ def test_an_offline_folder_without_the_file_is_said(asset, target, server, tmp_p
 def test_what_is_not_published_cannot_be_downloaded(target):
     with pytest.raises(AssetError, match="not published yet"):
         download.download(ASSETS["adapter"], target)
-
-
-@pytest.fixture
-def listed(asset, target) -> Iterator[Asset]:
-    """The table holds this one asset and one that is not published."""
-    with patch.dict(ASSETS, {"weights": asset, "adapter": replace(ASSETS["adapter"], uses=("demo",))}, clear=True):
-        yield asset
-
-
-def test_the_command_shows_the_licence_first_and_asks(listed, target, server, monkeypatch, capsys):
-    assert main(["assets", "download", "--for", "demo"]) == 2
-    said = capsys.readouterr()
-    assert "licence CC0  https://example.com/licence" in said.out and "--yes" in said.err and server.asked == []
-    monkeypatch.setattr(sys.stdin, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr("builtins.input", lambda question: "no")
-    assert main(["assets", "download", "weights"]) == 0 and server.asked == []
-    monkeypatch.setattr("builtins.input", lambda question: "y")
-    assert main(["assets", "download", "weights"]) == 0
-    assert_whole(target)
-
-
-def test_beside_a_file_that_is_not_published_nothing_comes_without_an_answer(listed, target, server, capsys):
-    assert main(["assets", "download", "weights", "adapter"]) == 2
-    said = capsys.readouterr()
-    assert "licence CC0" in said.out and "--yes" in said.err and server.asked == [] and not target.exists()
-
-
-def test_the_command_downloads_into_comfyuis_folders_and_only_what_is_missing(listed, server, tmp_path, capsys):
-    models = tmp_path / "ComfyUI" / "models"
-    models.mkdir(parents=True)
-    arguments = ["assets", "download", "--for", "demo", "--into", str(models), "--yes"]
-    assert main(arguments) == 0
-    said = capsys.readouterr().out
-    assert_whole(models / "models" / "kind" / "weights.bin")
-    assert said.index("licence CC0") < said.index("Wrote") and "not published yet" in said
-    assert main(arguments) == 0
-    assert "here: " in capsys.readouterr().out and len(server.asked) == 1
-
-
-def test_what_lies_in_the_users_cache_is_copied_to_where_comfyui_looks(listed, target, server, tmp_path, capsys):
-    target.parent.mkdir(parents=True)
-    target.write_bytes(CONTENT)
-    (tmp_path / "models").mkdir()
-    assert main(["assets", "download", "weights", "--into", str(tmp_path / "models"), "--yes"]) == 0
-    assert_whole(tmp_path / "models/models/kind/weights.bin")
-    assert f"to be copied from {target}" in capsys.readouterr().out and server.asked == [] and target.is_file()
-
-
-def test_the_commands_mistakes_are_said_in_one_sentence(listed, tmp_path, capsys):
-    for arguments, words in (
-        (["download"], "--for"),
-        (["download", "weights", "--for", "demo"], "--for"),
-        (["download", "vgg", "--yes"], "There is no asset 'vgg'"),
-        (["download", "adapter", "--yes"], "not published yet"),
-        (["list", "--folder", str(tmp_path / "gone")], "Expected a folder at"),
-        (["download", "weights", "--yes", "--into", str(tmp_path / "gone")], "Expected a folder at"),
-    ):
-        assert main(["assets", *arguments]) == 2
-        said = capsys.readouterr().err.strip().splitlines()
-        assert len(said) == 1 and words in said[0]

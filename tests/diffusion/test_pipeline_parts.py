@@ -1,0 +1,121 @@
+"""The pipeline's parts: loaded, saved, exchanged, and refused where they do not go together."""
+
+import copy
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import (
+    AutoencoderKL,
+    DDIMScheduler,
+    EulerDiscreteScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    UNet2DConditionModel,
+    UniPCMultistepScheduler,
+)
+from diffusers.pipelines import pipeline_utils
+from transformers import CLIPTextConfig, CLIPTextModel
+
+from facecrafter_core.diffusion.families import DEMO, DEMO_FOLDER, new_scheduler
+from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
+from facecrafter_core.diffusion.processors import install_branches
+from facecrafter_core.errors import ModelError
+from facecrafter_core.faces.emotion import Emotion
+
+HAPPY = Emotion.preset("happy")
+
+
+def latents(pipe, *args, **kwargs) -> torch.Tensor:
+    return pipe(*args, **{"steps": 2, "output_type": "latent", **kwargs})
+
+
+@pytest.mark.parametrize("scheduler", [DDIMScheduler, EulerDiscreteScheduler, UniPCMultistepScheduler])
+def test_other_diffusers_schedulers_work(pipe, identity, scheduler):
+    other = copy.copy(pipe)
+    config = {k: v for k, v in new_scheduler(DEMO).config.items() if not k.startswith("_")}
+    other.scheduler = scheduler.from_config(config)
+    assert torch.isfinite(latents(other, identity, steps=3)).all()
+
+
+def test_two_pipelines_do_not_share_what_the_types_of_one_would_change(pipe):
+    adapter = copy.deepcopy(pipe.adapter)
+    coarse = FaceCrafterPipeline(copy.deepcopy(pipe.unet).to(torch.bfloat16), pipe.vae, pipe.text_encoder, pipe.scheduler, adapter)
+    assert {p.dtype for p in coarse.adapter.parameters()} == {torch.bfloat16} and {p.dtype for p in adapter.parameters()} == {torch.float32}
+
+
+def test_parts_of_another_family_are_refused(pipe):
+    parts = {n: getattr(pipe, n) for n in ("unet", "vae", "text_encoder", "scheduler")}
+    small = {"block_out_channels": (32, 32, 32, 32), "down_block_types": ("DownEncoderBlock2D",) * 4, "up_block_types": ("UpDecoderBlock2D",) * 4}
+    inpainting = UNet2DConditionModel(**{**DEMO.unet, "in_channels": 9})
+    other_text = CLIPTextModel(CLIPTextConfig(hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2))
+    for change, sentence in (
+        ({"vae": AutoencoderKL(**small, latent_channels=16)}, "AutoencoderKL, 16 channels, 1/8 of the side"),
+        ({"vae": AutoencoderKL(**small)}, "expected the demo's"),
+        ({"unet": inpainting}, "latents of 4 channels, found 9"),
+        ({"text_encoder": other_text}, "64 wide, the UNet reads 128"),
+    ):
+        with pytest.raises(ModelError, match=sentence):
+            FaceCrafterPipeline(**{**parts, **change})
+
+
+def test_a_scheduler_of_flows_is_refused(pipe, identity):
+    other = copy.copy(pipe)
+    other.scheduler = FlowMatchEulerDiscreteScheduler()
+    with pytest.raises(ModelError, match="found FlowMatchEulerDiscreteScheduler"):
+        latents(other, identity)
+
+
+@pytest.mark.parametrize("dtype", [torch.float8_e4m3fn, torch.int8, "bf16"])
+def test_a_type_that_weights_cannot_be_loaded_in_is_refused(dtype):
+    with pytest.raises(ModelError, match="Expected dtype torch.float32"):
+        FaceCrafterPipeline.from_pretrained(dtype=dtype)
+
+
+@pytest.mark.parametrize("variant", [None, "fp16"])
+def test_save_and_load_with_the_adapter(pipe, identity, landmarks, tmp_path, variant):
+    pipe.save_pretrained(tmp_path, variant=variant)
+    loaded = FaceCrafterPipeline.from_pretrained(tmp_path, variant=variant)
+    loaded.set_progress_bar_config(disable=True)
+    torch.testing.assert_close(latents(loaded, identity, landmarks), latents(pipe, identity, landmarks), atol=1e-4, rtol=1e-3)
+
+
+@pytest.mark.parametrize("change", [{"dtype": torch.bfloat16}, {"torch_dtype": torch.bfloat16}, {"device_map": "cpu", "dtype": torch.bfloat16}])
+def test_all_parts_are_loaded_in_one_type(pipe, identity, landmarks, tmp_path, change):
+    if "device_map" in change and "cpu" not in getattr(pipeline_utils, "SUPPORTED_DEVICE_MAP", ()):
+        pytest.skip("this diffusers knows no device map for a CPU")
+    pipe.save_pretrained(tmp_path)
+    loaded = FaceCrafterPipeline.from_pretrained(tmp_path, **change)
+    loaded.set_progress_bar_config(disable=True)
+    parts = (loaded.unet, loaded.vae, loaded.text_encoder, loaded.adapter)
+    assert {p.dtype for part in parts for p in part.parameters()} == {torch.bfloat16}
+    assert torch.isfinite(latents(loaded, identity, landmarks, HAPPY, steps=1)).all()  # not decoded: some CPUs take minutes for it in bf16
+
+
+def test_attention_that_would_leave_the_control_out_is_refused(pipe, identity, landmarks):
+    pipe = copy.deepcopy(pipe)
+    pipe.enable_attention_slicing()
+    with pytest.raises(ModelError, match="found SlicedAttnProcessor"):
+        latents(pipe, identity, landmarks)
+    install_branches(pipe.unet)
+    latents(pipe, identity, landmarks)
+
+
+def test_a_text_encoder_of_another_width_beside_an_adapter_is_refused(tmp_path: Path):
+    shutil.copy(DEMO_FOLDER / "adapter.safetensors", tmp_path)
+    CLIPTextModel(CLIPTextConfig(hidden_size=64, intermediate_size=64, num_hidden_layers=1, num_attention_heads=2)).save_pretrained(tmp_path / "text_encoder")
+    with pytest.raises(ModelError, match="is 64 wide, the UNet reads 128"):
+        FaceCrafterPipeline.from_pretrained(DEMO_FOLDER, tmp_path / "adapter.safetensors")
+
+
+def test_an_adapter_of_another_family_is_refused(pipe):
+    from facecrafter_core.control.adapter import FaceCrafterAdapter
+    from facecrafter_core.control.config import FULL as FULL_CONTROL
+
+    with pytest.raises(ModelError, match="adapter is for a UNet of the full family"):
+        pipe.set_adapter(FaceCrafterAdapter(FULL_CONTROL, landmark=False))
+
+
+def test_a_folder_that_is_no_base_is_refused(tmp_path):
+    with pytest.raises(ModelError, match="expected folders unet, vae, text_encoder, scheduler"):
+        FaceCrafterPipeline.from_pretrained(tmp_path)

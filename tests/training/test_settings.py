@@ -1,0 +1,147 @@
+"""What a run is told, by presets and on the command line; what it is refused for; --dry-run."""
+
+from __future__ import annotations
+
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from facecrafter_core.errors import ModelError, OutputError
+from training.config import ConfigError, JointConfig, PretrainConfig, from_yaml, read_config
+from training.loop import World
+from training.model import Rows
+from training.prepared import PreparedError
+from training.pretrain import main as pretrain_command
+from training.pretrain import train as pretrain
+from training.stage import command, micro_batch, open_world, prepare_model
+from training.train_joint import train as train_joint
+
+
+@pytest.mark.parametrize(("arguments", "sentence"), [
+    (["--base", "arc2face"], "error: .*facecrafter assets download sd_vae"),
+    (["--base", "random", "--init", "nowhere.safetensors"], "error: There is no adapter file at nowhere.safetensors"),
+])  # fmt: skip
+def test_a_missing_file_is_one_sentence(pretraining: PretrainConfig, arguments: list[str], sentence: str, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr("facecrafter_core.search.search_folders", lambda: [])
+    settings = ["--preset", "demo_pretrain", "--module", "landmark", "--data", str(pretraining.data), "--out", str(pretraining.out)]
+    monkeypatch.setattr(sys, "argv", ["pretrain", *settings, *arguments])
+    with pytest.raises(SystemExit, match=sentence):
+        pretrain_command()
+
+
+@pytest.mark.parametrize("stage", ["pretraining", "joint"])
+def test_short_memory_is_one_sentence(stage: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+    config = request.getfixturevalue(stage)
+
+    def full(config: object) -> None:
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+    (config.out / "checkpoints").mkdir(parents=True)
+    (config.out / "checkpoints/step_00000004.pt").touch()
+    monkeypatch.setattr(sys, "argv", ["stage", "--data", str(config.data), "--base", "random", "--out", str(config.out)])
+    size = {"pretraining": "--batch", "joint": "--images-per-batch"}[stage]
+    with pytest.raises(SystemExit, match=f"Halve {size} and double --accumulate.*--gradient-checkpointing.*goes on after .*step_00000004.pt"):
+        command(full, type(config), None)
+
+
+def test_the_full_family_trains_on_the_cpu_only_if_that_is_asked_for(pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="Expected a GPU for the full family"):
+        open_world(replace(pretraining, family="full"))
+    assert open_world(replace(pretraining, family="full", device="cpu")).device.type == "cpu"
+    assert capsys.readouterr().out == "device: CPU, 1 process\n"
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
+def test_a_gpu_that_is_asked_for_and_missing_is_named(pretraining: PretrainConfig):
+    with pytest.raises(ModelError, match="device 'cuda' cannot be used"):
+        pretrain(replace(pretraining, device="cuda"))
+
+
+@pytest.mark.parametrize(
+    ("change", "error", "message"),
+    [
+        ({"base": "nowhere"}, ConfigError, "Expected a base at nowhere"),
+        ({"data": Path("nowhere")}, PreparedError, "Expected a folder made by training/prepare.py at nowhere"),
+        ({"family": "full", "device": "cpu"}, PreparedError, "prepared for the demo family, expected full"),
+        ({"init": (Path("nowhere.safetensors"),)}, ValueError, "no adapter file at nowhere"),
+        ({"out": Path("/proc/run")}, OutputError, "Could not make the folder /proc/run: No such file or directory. Choose another --out"),
+    ],
+)
+def test_bad_settings_are_one_sentence(pretraining: PretrainConfig, change: dict, error: type[Exception], message: str):
+    with pytest.raises(error, match=message):
+        pretrain(replace(pretraining, **change))
+
+
+def test_replicas_that_four_conditions_cannot_share_are_refused(joint: JointConfig):
+    with pytest.raises(ConfigError, match="found 6"):
+        train_joint(replace(joint, replicas=6))
+
+
+def test_numbers_in_a_preset_may_be_written_as_on_the_command_line(tmp_path: Path):
+    (tmp_path / "mine.yaml").write_text("learning_rate: 1e-4\nclip: 2\nrules: {max_pose: 3}\ninit: [a.safetensors]\n")
+    config = from_yaml(PretrainConfig, str(tmp_path / "mine.yaml"))
+    assert (config.learning_rate, config.clip, config.rules.max_pose, config.init) == (1e-4, 2.0, 3.0, (Path("a.safetensors"),))
+
+
+@pytest.mark.parametrize(("text", "message"), [
+    ("family: demo\n  x: [", "mine.yaml is no YAML that can be read"),
+    ("- family", "Expected settings as NAME: VALUE in mine.yaml"),
+    ("rules: {max_pse: 3}", r"rules in mine.yaml has unknown settings \['max_pse'\]"),
+    ("module: landmrk", "Expected landmark or emotion for module in mine.yaml, found 'landmrk'"),
+    ("steps: 1e5", "Expected a whole number for steps in mine.yaml, found '1e5'"),
+    ("warmup: [1]", "Expected a whole number for warmup"),
+    ("ema: much", "Expected a number for ema"),
+    ("init: a.safetensors", "Expected a list for init"),
+    ("batch: 0", "Expected at least 1 for --batch, found 0"),
+])  # fmt: skip
+def test_a_preset_that_cannot_be_used_is_one_sentence(tmp_path: Path, text: str, message: str):
+    (tmp_path / "mine.yaml").write_text(text)
+    with pytest.raises(ConfigError, match=message):
+        from_yaml(PretrainConfig, str(tmp_path / "mine.yaml"))
+
+
+@pytest.mark.parametrize("name", ["demo_pretrain", "full_pretrain"])
+def test_presets_are_read(name: str):
+    assert from_yaml(PretrainConfig, name).family == name.split("_")[0]
+
+
+def test_an_unknown_setting_in_a_preset_is_named(tmp_path: Path):
+    (tmp_path / "mine.yaml").write_text("famly: demo\n")
+    with pytest.raises(ConfigError, match="unknown settings \\['famly'\\]"):
+        from_yaml(PretrainConfig, str(tmp_path / "mine.yaml"))
+    with pytest.raises(ConfigError, match="Expected a preset out of"):
+        from_yaml(JointConfig, "nothing")
+
+
+def test_the_paper_s_settings_are_the_full_presets():
+    pretraining, joint = from_yaml(PretrainConfig, "full_pretrain"), from_yaml(JointConfig, "full_joint")
+    assert (pretraining.steps, pretraining.batch, joint.steps, joint.replicas, joint.images_per_batch, joint.ad_weight) == (100_000, 16, 50_000, 16, 1, 5e-4)
+
+
+def test_a_dry_run_prints_sizes_and_trains_nothing(pretraining: PretrainConfig, capsys: pytest.CaptureFixture):
+    pretrain(replace(pretraining, dry_run=True, gradient_checkpointing=True))
+    printed = capsys.readouterr().out
+    assert "trained" in printed and "steps an epoch" in printed and not pretraining.out.exists()
+    assert '"min_pose": 8.0' in printed and "null" not in printed  # the rules of the stage
+    assert "memory, bf16 on a GPU:" in printed and "with gradient checkpointing" in printed
+
+
+@pytest.mark.parametrize("kind", [PretrainConfig, JointConfig])
+def test_every_setting_says_what_it_is(kind: type, capsys: pytest.CaptureFixture):
+    with pytest.raises(SystemExit):
+        read_config(kind, None, ["--help"])
+    printed = capsys.readouterr().out
+    assert "arc2face" in printed and not re.search(r"│ +\(default", printed)
+
+
+def test_the_estimate_counts_the_arithmetic_of_the_network(pretraining: PretrainConfig):
+
+    model = prepare_model(pretraining, World(), landmark=True, emotion=False, text_encoder=False)
+    one, two = (micro_batch(model, Rows(slice(0, n), slice(0, n)), n, False) for n in (1, 2))
+    assert two.flops == pytest.approx(2 * one.flops, rel=0.01) and one.flops > 5e9 and two.activations > 1.8 * one.activations
+    assert all(p.grad is None for p in model.parameters())
