@@ -12,7 +12,7 @@ import torch
 from facecrafter.facecrafter_core.control.adapter import new_adapter, save_adapter
 from facecrafter.facecrafter_core.errors import AdapterError, AssetError, FaceCrafterError, ModelError, PhotoError
 from facecrafter.nodes import emotion, faces, landmarks, loaders, sampling
-from facecrafter.nodes.host import adapter, contexts, guidance
+from facecrafter.nodes.host import adapter, base, contexts, guidance
 from facecrafter.nodes.pictures import sample_photos, to_image
 from world import conditioning, conditions, crafted, demo, latent, plain
 
@@ -162,9 +162,9 @@ def check_a_model_of_other_widths():
 def check_a_model_with_another_context_or_input():
     config = demo().adapter.model.config
     for change in (lambda unet: setattr(unet.model_config, "unet_config", {**unet.model_config.unet_config, "in_channels": 9}), _widen):
-        other = copy.deepcopy(demo().model.model)
-        change(other)
-        refuses(ModelError, ["a context 128 wide and latents of 4 channels"], adapter.check_model, SimpleNamespace(model=other), config)
+        other = base.load_model(adapter.DEMO_FOLDER)
+        change(other.model)
+        refuses(ModelError, ["a context 128 wide and latents of 4 channels"], adapter.check_model, other, config)
 
 
 def _widen(unet):
