@@ -13,8 +13,8 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 
 
-QUICK = {"base": "random", "family": "demo", "workers": 0, "log_every": 1, "save_every": 2, "steps": 4, "learning_rate": 1e-3, "warmup": 1}
-SEPARATE = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive", "CUDA_VISIBLE_DEVICES": ""}
+QUICK = {"base": "random", "device": "cpu", "family": "demo", "workers": 0, "log_every": 1, "save_every": 2, "steps": 4, "learning_rate": 1e-3, "warmup": 1}
+SEPARATE = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
 
 def logged(out: Path, name: str) -> dict[int, float]:

@@ -91,13 +91,16 @@ def test_processes_with_folders_of_their_own_are_told_to_share_one(pretraining: 
 
 
 @pytest.mark.parametrize(
+    "device", ["cpu", pytest.param("cuda", marks=pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs"))]
+)
+@pytest.mark.parametrize(
     ("stage", "size", "more"),
     [("pretrain", "batch", {}), ("train_joint", "images_per_batch", {"replicas": 4, "ad_weight": 0.05, "drop_identity": 0.5})],
 )
-def test_two_processes_have_the_losses_of_one(stage: str, size: str, more: dict, prepared_folder: Path, tmp_path: Path):
+def test_two_processes_have_the_losses_of_one(stage: str, size: str, more: dict, device: str, prepared_folder: Path, tmp_path: Path):
     for count in (1, 2):
-        more |= {size: 4 // count, "learning_rate": 1e-5, "steps": 3}
-        run(arguments_of(stage, count, data=prepared_folder, out=tmp_path / str(count), **more))
+        settings = more | {size: 4 // count, "learning_rate": 1e-5, "steps": 3, "device": device, "precision": "fp32"}
+        run([*arguments_of(stage, count, data=prepared_folder, out=tmp_path / str(count), **settings), "--no-compile"])
     assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-4)
     assert norms(tmp_path / "2") == pytest.approx(norms(tmp_path / "1"), rel=1e-3)
 
