@@ -32,7 +32,7 @@ def main() -> None:
     from skimage.data import astronaut
 
     from facecrafter_core.diffusion.families import DEMO_FOLDER
-    from training.extract import Extractor
+    from training.extract import Extractor, Seen
     from training.sources import load, open_source
 
     if hasattr(os, "sched_setaffinity"):
@@ -59,7 +59,14 @@ def main() -> None:
         rate("landmarks", lambda: [extractor.landmarker.find_face(photo) for photo in photos])
         rate("read, landmarks, squares", lambda: [extractor.look(item) for item in items])
         few = min(16, options.images)
-        rate("networks, mask, drawing", lambda: (extractor.estimate_emotions(seen[:few]), extractor.encode(seen[:few])), few)
+
+        def networks(some: list[Seen]) -> None:
+            for one in some:
+                extractor.identify(one, [])
+            extractor.estimate_emotions(some)
+            extractor.encode(some)
+
+        rate("networks, mask, drawing", lambda: networks(seen[:few]), few)
         rate("end to end", lambda: extractor(items[:few]), few)
 
 

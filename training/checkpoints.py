@@ -73,7 +73,7 @@ class Checkpoints:
         Raises:
             ConfigError: it is damaged, or was made with other settings or inputs.
         """
-        for part in self.folder.glob(".step_*.part"):  # of a run that was killed while saving
+        for part in self.folder.glob(".step_*.part*"):  # of a run that was killed while saving
             part.unlink(missing_ok=True)
         if not (found := saved_checkpoints(self.folder.parent)):
             return None

@@ -37,7 +37,7 @@ def loss_table(
     conditions: list[str],
     clean: Tensor,
     noising: Noising,
-    levels: tuple[int, ...] = (50, 250, 500, 700, 850, 999),
+    levels: tuple[int, ...],
 ) -> dict[str, dict[int, float]]:
     """Held-out loss of each condition at each noise level, on the same latents and noise.
 

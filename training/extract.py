@@ -51,7 +51,7 @@ class Rows:
 @dataclass
 class Seen:
     """One usable picture. picture uint8 [S, S, 3]; crop [3, s, s] for the identity; landmarks [478, 3] in units of the picture.
-    emotion: [10], NaN where it is still to be estimated, from look. size: (height, width) of the photo. square: left, top and side of the
+    emotion: [10], NaN where it is still to be estimated, from look. identity: [2, D] of the crop and its mirror image, once it is known. size: (height, width) of the photo. square: left, top and side of the
     picture in the photo, in pixels."""
 
     item: Item
@@ -64,6 +64,7 @@ class Seen:
     size: tuple[int, int]
     square: tuple[float, float, float]
     look: np.ndarray | None = None
+    identity: Tensor | None = None
 
 
 class Extractor:
@@ -101,10 +102,19 @@ class Extractor:
                 seen.append(self.look(item))
             except (*UNUSABLE, cv2.error) as error:
                 rows.rejected.append((item.key, str(error).strip()))
+        seen = [one for one in seen if self.identify(one, rows.rejected)]
         if seen:
             self.estimate_emotions(seen)
             rows.arrays, rows.columns = self.encode(seen), self.describe(seen)
         return rows
+
+    def identify(self, one: Seen, rejected: list[tuple[str, str]]) -> bool:
+        """Fills in the identity vectors. Where the recogniser's own detector sees no face, the picture is rejected: False."""
+        try:
+            one.identity = self.identity.encode(torch.stack([one.crop, one.crop.flip(-1)]))
+        except NoFaceError as error:
+            rejected.append((one.item.key, str(error)))
+        return one.identity is not None
 
     def estimate_emotions(self, seen: Sequence[Seen]) -> None:
         """Fills in what is NaN, all at once; what the list or the generator said stays."""
@@ -147,8 +157,8 @@ class Extractor:
         for start in range(0, len(seen), batch):
             some = seen[start : start + batch]
             pictures = torch.from_numpy(np.stack([s.picture for s in some])).to(self.device).permute(0, 3, 1, 2).float() / 127.5 - 1
-            crops = torch.stack([s.crop for s in some])
-            part = {"identities": self.identity.encode(crops), "identities_flipped": self.identity.encode(crops.flip(-1))}
+            identities = torch.stack([s.identity for s in some])
+            part = {"identities": identities[:, 0], "identities_flipped": identities[:, 1]}
             if hasattr(self.vae.config, "latent_channels") and hasattr(self.vae, "quant_conv"):
                 latents, scale = self.vae.encode(pictures).latent_dist, self.vae.config.scaling_factor
                 part |= {"latent_mean": (latents.mean * scale).half(), "latent_std": (latents.std * scale).half()}

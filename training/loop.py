@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from facecrafter_core.errors import OutputError
+from facecrafter_core.files import write_whole
 
 
 class World:
@@ -132,11 +133,12 @@ def make_folder(folder: Path) -> None:
 
 
 def save_checkpoint(path: Path, **state: Any) -> None:
-    """Written whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.part")
-    torch.save(state, temporary)
-    os.replace(temporary, path)
+    """Written whole or not at all.
+
+    Raises:
+        OutputError: the disk is full, or it cannot be written; the checkpoints before it stay.
+    """
+    write_whole(path, lambda file: torch.save(state, file))
 
 
 def load_checkpoint(path: Path) -> dict[str, Any] | None:

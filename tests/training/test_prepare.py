@@ -22,8 +22,9 @@ from world import make_prepared
 
 import training.prepare as module
 from facecrafter_core import search
-from facecrafter_core.errors import AssetError, ModelError, OutputError
+from facecrafter_core.errors import AssetError, ModelError, NoFaceError, OutputError
 from facecrafter_core.faces.align import align_face
+from facecrafter_core.faces.identity import DemoIdentityEncoder
 from facecrafter_core.faces.landmarker import FaceLandmarker
 from training.extract import Extractor
 from training.prepare import prepare
@@ -175,6 +176,21 @@ def test_pictures_that_cannot_be_used_are_listed_with_reasons(people: Path, tmp_
         reasons = {row["key"]: row["reason"] for row in csv.DictReader(file)}
     assert set(reasons) == {"person_0/broken.jpg", "person_1/meadow.png", "person_2/clip.mp4#?"}
     assert "cannot be read" in reasons["person_2/clip.mp4#?"] and "face" in reasons["person_1/meadow.png"]
+
+
+def test_a_face_that_only_the_recogniser_misses_is_listed_too(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Arc2Face's recogniser looks for the face with a detector of its own."""
+
+    def blind_once(self: DemoIdentityEncoder, crops: torch.Tensor, seen: list = [], encode=DemoIdentityEncoder.encode) -> torch.Tensor:  # noqa: B006
+        seen.append(1)
+        if len(seen) == 3:
+            raise NoFaceError("InsightFace's detector found no face.")
+        return encode(self, crops)
+
+    monkeypatch.setattr(DemoIdentityEncoder, "encode", blind_once)
+    prepared = run(people, tmp_path / "out")
+    assert prepared.columns["key"].tolist() == [f"person_{i // 2}/{i}.png" for i in (0, 1, 3, 4, 5)] and len(prepared["identities"]) == 5
+    assert (tmp_path / "out/rejected.csv").read_text().splitlines()[1:] == ["person_1/2.png,InsightFace's detector found no face."]
 
 
 def test_a_missing_model_file_ends_the_run_and_blames_no_picture(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import errno
 import os
 import shutil
 import signal
@@ -10,12 +11,14 @@ import subprocess
 import time
 from dataclasses import replace
 from pathlib import Path
+from typing import BinaryIO
 
 import pytest
 import torch
 from stage_world import ROOT, SEPARATE, arguments_of, losses, run, weights
 from world import make_prepared
 
+from facecrafter_core.errors import OutputError
 from training.config import ConfigError, JointConfig, PretrainConfig
 from training.loop import World
 from training.pretrain import train as pretrain
@@ -62,13 +65,13 @@ def test_a_run_goes_on_with_the_images_and_the_base_it_began_with(pretraining: P
 
 
 def test_a_run_killed_while_it_saves_goes_on_bit_for_bit(prepared_folder: Path, tmp_path: Path):
-    whole, killed = (arguments_of("pretrain", data=prepared_folder, out=tmp_path / name, batch=4, steps=10, save_every=1) for name in ("whole", "killed"))
+    whole, killed = (arguments_of("pretrain", data=prepared_folder, out=tmp_path / name, batch=4, steps=6, save_every=1) for name in ("whole", "killed"))
     run(whole)
     folder = tmp_path / "killed/checkpoints"
     process = subprocess.Popen(killed, cwd=ROOT, env=SEPARATE, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.time() + 120
     while process.poll() is None and time.time() < deadline:
-        if list(folder.glob("step_*.pt")) and list(folder.glob(".step_*.part")):
+        if list(folder.glob("step_*.pt")) and list(folder.glob(".step_*.part*")):
             os.kill(process.pid, signal.SIGKILL)
         time.sleep(0.001)
     process.wait()
@@ -77,6 +80,20 @@ def test_a_run_killed_while_it_saves_goes_on_bit_for_bit(prepared_folder: Path, 
     assert not list(folder.glob(".*")) and losses(tmp_path / "killed") == losses(tmp_path / "whole")
     ours, theirs = weights(tmp_path / "killed"), weights(tmp_path / "whole")
     assert ours.keys() == theirs.keys() and all(torch.equal(ours[k], theirs[k]) for k in ours)
+
+
+def test_a_full_disk_is_one_sentence_and_the_run_goes_on_once_there_is_space(pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch):
+    def full(state: dict, file: BinaryIO, save=torch.save) -> None:
+        if state["step"] == 4:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        save(state, file)
+
+    with monkeypatch.context() as patch, pytest.raises(OutputError, match="Could not write .*step_00000004.pt: No space left on device"):
+        patch.setattr(torch, "save", full)
+        pretrain(pretraining)
+    assert [p.name for p in (pretraining.out / "checkpoints").iterdir()] == ["step_00000002.pt"]
+    pretrain(pretraining)
+    assert sorted(losses(pretraining.out)) == [1, 2, 3, 4] and (pretraining.out / "adapter.safetensors").is_file()
 
 
 def test_a_loss_that_is_not_finite_stops_and_names_the_last_good_checkpoint(pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch):
