@@ -18,7 +18,7 @@ demo: $(VENV)/.demo
 	$(BIN)/facecrafter demo --out output $(if $(PHOTO),--photo "$(PHOTO)") $(if $(SECOND),--driving "$(SECOND)")
 
 test: $(VENV)/.test
-	$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup $(ARGS)
+	$(BIN)/python -m pytest --numprocesses 2 $(ARGS)
 
 lint: $(VENV)/.test
 	$(BIN)/ruff check .

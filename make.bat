@@ -9,7 +9,7 @@ if not exist .venv\Scripts\python.exe (
 .venv\Scripts\python -c "import torch" 2>nul || .venv\Scripts\python -m pip install --quiet "torch>=2.4,<2.14" || exit /b 1
 if "%1"=="test" (
   .venv\Scripts\python -m pip install --quiet --editable ".[demo,test]" || exit /b 1
-  .venv\Scripts\python -m pytest --numprocesses 2 --dist loadgroup
+  .venv\Scripts\python -m pytest --numprocesses 2
   exit /b
 )
 if "%1"=="demo" (
