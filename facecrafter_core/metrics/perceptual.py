@@ -25,7 +25,7 @@ class Inception:
     """Inception v3's 2,048 pooled features of whole pictures, for FID (Heusel et al. 2017), resized as TensorFlow does.
 
     Args:
-        path: pt_inception-2015-12-05-6726825d.pth. device: torch device.
+        path: pt_inception-2015-12-05-6726825d.pth. device: torch device. width: 64, 192 or 768 for the features of an earlier layer.
 
     Raises:
         MetricError: torch-fidelity is not installed, or the file holds other weights.
@@ -33,14 +33,14 @@ class Inception:
 
     name, licence, reads = "Inception v3 (torch-fidelity)", "Apache-2.0", ("inception",)
 
-    def __init__(self, path: Path, device: str = "cpu") -> None:
+    def __init__(self, path: Path, device: str = "cpu", width: int = 2048) -> None:
         package = _package("torch_fidelity", "torch-fidelity")
         self.device = device
-        self.network = _with_weights(path, lambda: package.FeatureExtractorInceptionV3("inception", ["2048"], feature_extractor_weights_path=str(path)))
+        self.network = _with_weights(path, lambda: package.FeatureExtractorInceptionV3("inception", [str(width)], feature_extractor_weights_path=str(path)))
         self.network.to(device)
 
     def read(self, pictures: Sequence[np.ndarray], faces: Sequence[Face | None]) -> Reading:
-        """[N, 2048]; a face is not needed."""
+        """[N, width]; a face is not needed."""
         import torch
 
         _one_size(pictures)

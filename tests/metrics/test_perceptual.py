@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from facecrafter_core import search
-from facecrafter_core.errors import MetricError, NoFaceError
+from facecrafter_core.errors import AssetError, MetricError, NoFaceError
 from facecrafter_core.faces.align import face_box
 from facecrafter_core.faces.arcface import ArcFaceEncoder
 from facecrafter_core.metrics import perceptual
@@ -101,12 +101,26 @@ def test_fid_is_0_for_the_same_pictures_and_not_for_others(tmp_path: Path):
     reader = Inception(tmp_path / "inception.pth")
     a, b = (reader.read(pictures(6, seed), [None] * 6)["inception"] for seed in (0, 1))
     assert a.shape == (6, 2048) and np.isfinite(a).all()
+    assert Inception(tmp_path / "inception.pth", width=64).read(pictures(2), [None] * 2)["inception"].shape == (2, 64)
     assert frechet_distance(a, b) > 0 and abs(frechet_distance(a, a)) < 1e-3 * frechet_distance(a, b)
     with pytest.raises(MetricError, match="pictures of one size, found 48 x 48 and 96 x 96"):
         reader.read([*pictures(1), pictures(1)[0][:48, :48]], [None] * 2)
     (tmp_path / "broken.pth").write_bytes(b"no")
     with pytest.raises(MetricError, match="does not hold the weights"):
         Inception(tmp_path / "broken.pth")
+
+
+@has("torch_fidelity")
+def test_fid_of_a_published_pair_of_sets():
+    """torchmetrics' documentation gives 12.64 for this pair on the layer of 64 features (12.72 in an earlier edition, of another seed)."""
+    try:
+        weights = search.find_asset("inception")
+    except AssetError as error:
+        pytest.skip(str(error))
+    reader, generator = Inception(weights, width=64), torch.Generator().manual_seed(0)
+    noise = [torch.randint(low, high, (100, 299, 299, 3), dtype=torch.uint8, generator=generator).numpy() for low, high in ((0, 200), (100, 255))]
+    a, b = (reader.read(list(some), [None] * len(some))["inception"] for some in noise)
+    assert frechet_distance(a, b) == pytest.approx(12.64, abs=0.3)
 
 
 def test_lpips_among_pictures_is_the_mean_over_their_pairs():
