@@ -10,8 +10,8 @@ import pytest
 if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # before torch is imported
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(workers))))
 
-NOT_RUN = ("ComfyUI host tests: ", "browser tests: ")
-"""How the reasons begin for which whole folders are skipped."""
+NOT_RUN = ("ComfyUI host tests: ", "browser tests: ", "tests beside other packs: ")
+"""How the reasons begin for which whole files are skipped."""
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -12,7 +12,6 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import conftest
 import numpy as np
 import pytest
 from hosts import ROOT, Host
@@ -30,8 +29,7 @@ def packs() -> list[Path]:
     if folder and (lacking := [name for name in PACKS if not (Path(folder) / name / "__init__.py").is_file()]):
         reason, folder = f"FACECRAFTER_PACKS lacks {', '.join(lacking)}", None
     if not folder:
-        conftest._skipped.add(f"other packs: {reason}")
-        pytest.skip(reason)
+        pytest.skip(f"tests beside other packs: {reason}")
     return [Path(folder) / name for name in PACKS]
 
 
@@ -178,8 +176,7 @@ def detailer(model: list[Any], cfg: float, source: str = "two.png", denoise: flo
 def has(server: Server, *kinds: str) -> None:
     """Skips where the pack itself does not offer a node in this ComfyUI."""
     if lacking := [kind for kind in kinds if kind not in server.get("/object_info")]:
-        conftest._skipped.add(f"{server.host.version}: its pack does not offer {', '.join(lacking)} there")
-        pytest.skip(f"its pack does not offer {', '.join(lacking)} in ComfyUI {server.host.version}")
+        pytest.skip(f"tests beside other packs: in ComfyUI {server.host.version} the pack does not offer {', '.join(lacking)}")
 
 
 def differ(a: np.ndarray, b: np.ndarray) -> float:
