@@ -1,4 +1,4 @@
-"""Two processes share the suite (`make test`), a file each; all tests of ComfyUI are one group, so that they share its server."""
+"""Two processes share the suite (`make test`), file by file; the files that share a ComfyUI server or a browser are one process's."""
 
 from __future__ import annotations
 
@@ -13,6 +13,9 @@ if workers := os.environ.get("PYTEST_XDIST_WORKER_COUNT"):  # before torch is im
 NOT_RUN = ("ComfyUI host tests: ", "browser tests: ", "tests beside other packs: ")
 """How the reasons begin for which whole files are skipped."""
 
+SHARED = ("tests/browser/", "tests/host/")
+ALONE = ("tests/host/test_inside.py", "tests/host/test_packs.py")
+
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
@@ -20,7 +23,8 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
     class ByFile(LoadScopeScheduling):
         def _split_scope(self, nodeid: str) -> str:
-            return "ComfyUI" if nodeid.startswith(("tests/host/", "tests/browser/")) else nodeid.split("::")[0]
+            file = nodeid.split("::")[0]
+            return next((folder for folder in SHARED if file.startswith(folder) and file not in ALONE), file)
 
     return ByFile(config, log)
 

@@ -36,5 +36,5 @@ def short_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(report, "IMAGES", 4)
     monkeypatch.setattr(report, "LEVELS", (250,))
     monkeypatch.setattr(report, "EMOTIONS", ("happy",))
-    monkeypatch.setattr(report.Report.__init__, "__defaults__", (2,))
+    monkeypatch.setattr(report.Report.__init__, "__defaults__", (1,))
     return make_prepared(tmp_path / "prepared", side=32)

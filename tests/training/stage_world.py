@@ -13,7 +13,7 @@ import torch
 ROOT = Path(__file__).resolve().parents[2]
 
 
-QUICK = {"base": "random", "device": "cpu", "family": "demo", "workers": 0, "log_every": 1, "save_every": 2, "steps": 4, "learning_rate": 1e-3, "warmup": 1}
+QUICK = {"base": "random", "family": "demo", "workers": 0, "log_every": 1, "save_every": 2, "steps": 4, "learning_rate": 1e-3, "warmup": 1}
 SEPARATE = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "passive"}
 
 
@@ -39,7 +39,7 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 def arguments_of(stage: str, processes: int = 1, **settings: object) -> list[str]:
     """The command line of a stage, under torchrun if there are several processes."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
-    flags = [part for name, value in {**QUICK, **settings}.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    flags = [part for name, value in {**QUICK, "device": "cpu", **settings}.items() for part in (f"--{name.replace('_', '-')}", str(value))]
     return [sys.executable, *launcher, "-m", f"training.{stage}", *flags]
 
 

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -121,8 +122,8 @@ def test_a_checkpoint_survives_a_kill_while_the_next_is_written(tmp_path: Path, 
     path = tmp_path / "a.pt"
     save_checkpoint(path, step=1)
 
-    def killed(state: dict, name: Path) -> None:
-        name.write_bytes(b"half")
+    def killed(state: dict, file: BinaryIO) -> None:
+        file.write(b"half")
         raise KeyboardInterrupt
 
     monkeypatch.setattr(torch, "save", killed)

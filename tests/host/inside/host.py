@@ -16,6 +16,8 @@ import traceback
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[3]
+BROUGHT: set[str] = set()
+"""Packages that the import of FaceCrafter brought with it."""
 
 
 def start() -> None:
@@ -25,12 +27,17 @@ def start() -> None:
     import comfy.options
 
     comfy.options.enable_args_parsing()
+    import comfy_api.latest  # noqa: F401  what any pack finds loaded: this, and
+    import nodes  # noqa: F401  ComfyUI's own nodes
+
+    before = set(sys.modules)
     spec = importlib.util.spec_from_file_location(
         "facecrafter", ROOT / "__init__.py", submodule_search_locations=[str(ROOT)]
     )
     pack = importlib.util.module_from_spec(spec)
     sys.modules["facecrafter"] = pack
     spec.loader.exec_module(pack)
+    BROUGHT.update(name.split(".")[0] for name in sys.modules.keys() - before)
 
 
 def run(modules: list[str]) -> None:
