@@ -28,6 +28,7 @@ def start() -> None:
 
     comfy.options.enable_args_parsing()
     import comfy_api.latest  # noqa: F401  what any pack finds loaded: this, and
+
     import nodes  # noqa: F401  ComfyUI's own nodes
 
     before = set(sys.modules)
