@@ -39,7 +39,10 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
 def arguments_of(stage: str, processes: int = 1, **settings: object) -> list[str]:
     """The command line of a stage, under torchrun if there are several processes."""
     launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes)] if processes > 1 else []
-    flags = [part for name, value in {**QUICK, "device": "cpu", **settings}.items() for part in (f"--{name.replace('_', '-')}", str(value))]
+    flags = [
+        *(part for name, value in {**QUICK, "device": "cpu", **settings}.items() if not isinstance(value, bool) for part in (f"--{name.replace('_', '-')}", str(value))),
+        *(f"--{'' if value else 'no-'}{name.replace('_', '-')}" for name, value in settings.items() if isinstance(value, bool)),
+    ]
     return [sys.executable, *launcher, "-m", f"training.{stage}", *flags]
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from stage_world import ROOT, arguments_of, losses, norms, run, weights
+from stage_world import QUICK, ROOT, arguments_of, losses, norms, run, weights
 
 from facecrafter_core.control.adapter import load_adapter, read_adapter_metadata
 from facecrafter_core.diffusion.families import DEMO
@@ -98,9 +98,10 @@ def test_processes_with_folders_of_their_own_are_told_to_share_one(pretraining: 
     [("pretrain", "batch", {}), ("train_joint", "images_per_batch", {"replicas": 4, "ad_weight": 0.05, "drop_identity": 0.5})],
 )
 def test_two_processes_have_the_losses_of_one(stage: str, size: str, more: dict, device: str, prepared_folder: Path, tmp_path: Path):
-    for count in (1, 2):
-        settings = more | {size: 4 // count, "learning_rate": 1e-5, "steps": 3, "device": device, "precision": "fp32"}
-        run([*arguments_of(stage, count, data=prepared_folder, out=tmp_path / str(count), **settings), "--no-compile"])
+    settings = QUICK | more | {"data": prepared_folder, "learning_rate": 1e-5, "steps": 3, "device": device, "precision": "fp32", "compile": False}
+    train, kind = {"pretrain": (pretrain, PretrainConfig), "train_joint": (train_joint, JointConfig)}[stage]
+    train(kind(**settings, **{size: 4}, out=tmp_path / "1"))
+    run(arguments_of(stage, 2, **settings, **{size: 2}, out=tmp_path / "2"))
     assert losses(tmp_path / "2") == pytest.approx(losses(tmp_path / "1"), rel=1e-4)
     assert norms(tmp_path / "2") == pytest.approx(norms(tmp_path / "1"), rel=1e-3)
 
