@@ -21,11 +21,11 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from training.config import JointConfig, PretrainConfig  # noqa: E402
-from training.estimate import peak_tflops  # noqa: E402
+from training.estimate import micro_batch, peak_tflops  # noqa: E402
 from training.loop import Average, World  # noqa: E402
 from training.losses import attention_disentanglement_loss, diffusion_loss, total_loss  # noqa: E402
 from training.model import ControlledModel, Rows  # noqa: E402
-from training.stage import micro_batch, prepare_model  # noqa: E402
+from training.stage import prepare_model  # noqa: E402
 
 REPLICAS = 16
 STAGES = ("pre-training", "joint", "joint-ad")

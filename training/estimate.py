@@ -1,12 +1,20 @@
-"""Arithmetic and memory of a training step, found by running it on tensors without data."""
+"""Arithmetic and memory of a training step, found by running it on tensors without data; --dry-run shows them."""
 
 from __future__ import annotations
 
+import json
+import math
 from collections.abc import Callable, Iterable
+from dataclasses import asdict
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
+
+from training.config import StageConfig, to_dict
+from training.loop import World
+from training.model import ControlledModel, Rows
+from training.pairs import Pairs
 
 # Dense bf16 TFLOP/s of one GPU, from the makers' data sheets, by a part of the device's name.
 PEAK_TFLOPS = {"H200": 989, "H100": 989, "GH200": 989, "B200": 2250, "A100": 312, "A6000": 155, "L40": 181, "L4": 121, "4090": 165, "3090": 71}
@@ -54,3 +62,59 @@ def peak_tflops(device: torch.device) -> float | None:
         return None
     name = torch.cuda.get_device_name(device)
     return next((peak for part, peak in PEAK_TFLOPS.items() if part in name), None)
+
+
+def dry_run(config: StageConfig, model: ControlledModel, rows: Rows, count: int, images: int, pairs: Pairs) -> bool:
+    """With --dry-run, prints the resolved settings, sizes, a memory estimate and the steps of an epoch; says whether it did.
+
+    Args:
+        count: rows of a micro-batch. images: a step, over all processes.
+    """
+    if not config.dry_run:
+        return False
+    print(json.dumps(to_dict(config) | {"rules": asdict(pairs.rules)}, indent=2))
+    for name in ("unet", "text_encoder", "adapter"):
+        parameters = list(getattr(model, name).parameters())
+        trained = sum(p.numel() for p in parameters if p.requires_grad)
+        print(f"{name:<13} {sum(p.numel() for p in parameters) / 1e6:8.2f}M parameters, {trained / 1e6:8.2f}M trained")
+    found = micro_batch(model, rows, count, getattr(config, "ad_weight", 0) > 0)
+    gib, usable = 2**30, len(pairs.targets)
+    low = "bf16 on a GPU" if model.unet.dtype == torch.bfloat16 else "fp32"
+    print(f"one micro-batch of {count} rows: {found.flops / 1e12:.2f} TFLOP forward and backward")
+    print(f"memory, {low}: weights {found.weights / gib:.2f} GiB, gradients, moments and average {found.training / gib:.2f} GiB,")
+    print(f"        activations {found.activations / gib:.2f} GiB (eager, {'with' if config.gradient_checkpointing else 'without'} gradient checkpointing)")
+    print(pairs.report())
+    print(f"{images} images a step, {usable} usable images: {math.ceil(usable / images)} steps an epoch, {config.steps * images / usable:.1f} epochs")
+    return True
+
+
+def step_flops(config: StageConfig, world: World, model: ControlledModel, rows: Rows, count: int) -> float:
+    """Of a step's micro-batches of `count` rows in one process, forward and backward; 0 where nobody would read it, or the GPU's peak is not known.
+    What gradient checkpointing computes again is not counted, as is usual."""
+    if world.rank or peak_tflops(world.device) is None:
+        return 0.0
+    if config.gradient_checkpointing:
+        model.unet.disable_gradient_checkpointing()
+    flops = micro_batch(model, rows, count, getattr(config, "ad_weight", 0) > 0).flops * config.accumulate
+    if config.gradient_checkpointing:
+        model.unet.enable_gradient_checkpointing()
+    return flops
+
+
+def micro_batch(model: ControlledModel, rows: Rows, count: int, disentangle: bool) -> Estimate:
+    """Arithmetic and memory of one micro-batch of `count` rows."""
+    family, adapter = model.family, model.adapter
+    device, side, size = next(model.unet.parameters()).device, model.family.latent_size, adapter.config.picture_size
+    images = count // (4 * rows.replicas) if rows.landmark.start else count
+
+    def forward() -> Tensor:
+        drawings = torch.zeros(images, size, size, 3, dtype=torch.uint8, device=device) if adapter.landmark is not None else None
+        emotions = torch.zeros(images, 10, device=device) if adapter.emotion is not None else None
+        masks = torch.ones(images, side, side, device=device) if disentangle else None
+        noisy, timesteps = torch.zeros(count, 4, side, side, device=device), torch.zeros(count, dtype=torch.long, device=device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=model.unet.dtype == torch.bfloat16):
+            context = model.context(torch.zeros(images, family.identity_dim, device=device), None, count, rows)
+            found, similarity = model._predict(noisy, timesteps, context, drawings, emotions, rows, masks)
+        return found.float().square().mean() + (0 if similarity is None else similarity.mean())
+
+    return estimate(model.children(), forward)

@@ -13,11 +13,12 @@ from facecrafter_core.diffusion.families import new_scheduler
 from training.batches import StepData, draw
 from training.config import PretrainConfig
 from training.diffusion import Noising
+from training.estimate import dry_run, step_flops
 from training.losses import diffusion_loss, min_snr_weights
 from training.model import Rows
 from training.pairs import Pairs
 from training.report import Report
-from training.stage import Stage, clean_latents, command, dry_run, open_data, open_world, prepare_model, step_flops
+from training.stage import Stage, clean_latents, command, open_data, open_world, prepare_model
 
 
 def train(config: PretrainConfig) -> None:

@@ -73,9 +73,9 @@ def test_runs_of_one_name_are_told_apart_by_their_folders(pretraining: PretrainC
 
 
 def test_the_share_of_the_gpus_arithmetic_is_logged_where_its_peak_is_known(pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch):
-    for module in ("stage", "logs"):
+    for module in ("estimate", "logs"):
         monkeypatch.setattr(f"training.{module}.peak_tflops", lambda device: 2.0)
-    monkeypatch.setattr("training.stage.micro_batch", lambda model, rows, count, disentangle: Estimate(count * 10**9, 0, 0, 0))
+    monkeypatch.setattr("training.estimate.micro_batch", lambda model, rows, count, disentangle: Estimate(count * 10**9, 0, 0, 0))
     pretrain(replace(pretraining, batch=2, accumulate=2, steps=2))
     last = json.loads((pretraining.out / "log.jsonl").read_text().splitlines()[-1])
     assert last["mfu"] == pytest.approx(last["images/s"] * 10**9 / 2e12, rel=1e-6) and last["mfu"] > 0

@@ -12,12 +12,13 @@ import torch
 
 from facecrafter_core.errors import ModelError, OutputError
 from training.config import ConfigError, JointConfig, PretrainConfig, from_yaml, read_config
+from training.estimate import micro_batch
 from training.loop import World
 from training.model import Rows
 from training.prepared import PreparedError
 from training.pretrain import main as pretrain_command
 from training.pretrain import train as pretrain
-from training.stage import command, micro_batch, open_world, prepare_model
+from training.stage import command, open_world, prepare_model
 from training.train_joint import train as train_joint
 
 
