@@ -3,24 +3,25 @@
 #
 #   FACES=runs/demo/faces PREPARED=runs/demo/prepared WORK=runs/stages bash training/recipes/stages.sh
 #
-# FACES and PREPARED are what training/recipes/demo.sh leaves. The seeds share the GPU; the output of a run is in its folder. Adapters that are there are not trained again.
+# FACES and PREPARED are what training/recipes/demo.sh leaves. The runs share the GPUS, each on one of them; the output of a run is in its folder. Adapters that are there are
+# not trained again.
 set -euo pipefail
 : "${FACES:?rendered people}" "${PREPARED:?their features}" "${WORK:=runs/stages}" "${BASE:=demo}" "${GPUS:=1}" "${SEEDS:=0 1 2}" "${DEMO_FLAGS:=}" "${MEASURE_FLAGS:=--steps 12}" "${EVALUATE_FLAGS:=--steps 12 --identities 200 --targets 200 --count 500 --processes 3}"
 
 logged() { mkdir -p "$1"; "${@:2}" >"$1/output.txt" 2>&1 || { echo "failed: ${*:2}"; tail -n 20 "$1/output.txt"; return 1; }; }
-run() { logged "$out/$1" torchrun --standalone --nproc-per-node "$GPUS" -m "training.$2" "${@:3}" --out "$out/$1" --data "$PREPARED" --base "$BASE" --seed "$seed" $DEMO_FLAGS; }
-measure() { logged "$1" python -m training.evaluate_demo --data "$FACES" --models "$BASE" --out "$1" $MEASURE_FLAGS "${@:2}"; }
-evaluate() { logged "$2" python -m training.evaluate "$1" --source "$FACES" --models "$BASE" --out "$2" $EVALUATE_FLAGS "${@:3}"; }
+run() { CUDA_VISIBLE_DEVICES=$(((2 * seed + $1) % GPUS)) logged "$out/$2" python -m "training.$3" "${@:4}" --out "$out/$2" --data "$PREPARED" --base "$BASE" --seed "$seed" $DEMO_FLAGS; }
+measure() { CUDA_VISIBLE_DEVICES=$((${#jobs[@]} % GPUS)) logged "$1" python -m training.evaluate_demo --data "$FACES" --models "$BASE" --out "$1" $MEASURE_FLAGS "${@:2}"; }
+evaluate() { CUDA_VISIBLE_DEVICES=$((${#jobs[@]} % GPUS)) logged "$2" python -m training.evaluate "$1" --source "$FACES" --models "$BASE" --out "$2" $EVALUATE_FLAGS "${@:3}"; }
 jobs=()
 finish() { for job in "${jobs[@]}"; do wait "$job"; done; jobs=(); }
 
 train() {  # both modules apart, then together, with and without the AD loss
   local seed=$1 out="$WORK/seed$1" first
   if [[ -f $out/joint/adapter.safetensors && -f $out/joint_without_ad/adapter.safetensors ]]; then return; fi
-  run landmark pretrain --preset demo_pretrain --module landmark & first=$!
-  run emotion pretrain --preset demo_pretrain --module emotion & wait $first; wait $!
-  run joint train_joint --preset demo_joint --init "$out/landmark/adapter.safetensors" "$out/emotion/adapter.safetensors" & first=$!
-  run joint_without_ad train_joint --preset demo_joint --init "$out/landmark/adapter.safetensors" "$out/emotion/adapter.safetensors" --ad-weight 0 & wait $first; wait $!
+  run 0 landmark pretrain --preset demo_pretrain --module landmark & first=$!
+  run 1 emotion pretrain --preset demo_pretrain --module emotion & wait $first; wait $!
+  run 0 joint train_joint --preset demo_joint --init "$out/landmark/adapter.safetensors" "$out/emotion/adapter.safetensors" & first=$!
+  run 1 joint_without_ad train_joint --preset demo_joint --init "$out/landmark/adapter.safetensors" "$out/emotion/adapter.safetensors" --ad-weight 0 & wait $first; wait $!
   echo "seed $seed trained"
 }
 
