@@ -18,10 +18,11 @@ from PIL import Image
 
 from facecrafter_core.diffusion.guidance import APPROXIMATIONS, Guidance
 from facecrafter_core.errors import MetricError, NoFaceError, PhotoError
+from facecrafter_core.faces.identity import DemoIdentityEncoder
 from facecrafter_core.faces.landmarker import FaceLandmarker
 from training import evaluate, progress
 from training.benchmark import Wanted, load_plan, make_plan, save_plan
-from training.methods import Folder, count_parameters
+from training.methods import Conditions, Folder, count_parameters
 from training.origin import digest_of_pipe
 from training.readings import gather
 from training.sources import open_source
@@ -102,6 +103,20 @@ def test_what_is_passed_over_and_what_there_is_too_little_of_is_told(people: Pat
     save_plan(plan, tmp_path / "out")
     again = load_plan(tmp_path / "out")
     assert (again.wanted, again.notes, again.settings) == (plan.wanted, plan.notes, plan.settings)
+
+
+def test_an_identity_that_the_recogniser_cannot_read_is_named(people: Path, monkeypatch: pytest.MonkeyPatch):
+    plan = make_plan(open_source(people)[1], Wanted("identity", "", "all", 128, 0, identities=2, each=1), FaceLandmarker())
+    found = iter([torch.ones(1, 128)])
+
+    def blind(self: DemoIdentityEncoder, crops: torch.Tensor) -> torch.Tensor:
+        if (vector := next(found, None)) is None:
+            raise NoFaceError("InsightFace's detector found no face.")
+        return vector
+
+    monkeypatch.setattr(DemoIdentityEncoder, "encode", blind)
+    with pytest.raises(MetricError, match="identities/001.png of the plan cannot be read: InsightFace's detector found no face. Leave that person out"):
+        _ = Conditions(plan, "demo", ROOT / "demo", FaceLandmarker()).identities
 
 
 def test_in_a_flat_folder_each_photo_is_a_person_compared_with_the_same_photo(people: Path, tmp_path: Path):
