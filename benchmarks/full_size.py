@@ -48,7 +48,8 @@ from facecrafter_core.diffusion.guidance import (  # noqa: E402
     row_has_landmarks,
 )
 from facecrafter_core.diffusion.passes import Conditions, prepare_pass  # noqa: E402
-from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline, NoWaiting  # noqa: E402
+from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline  # noqa: E402
+from facecrafter_core.diffusion.schedulers import NoWaiting  # noqa: E402
 from facecrafter_core.faces.emotion import Emotion  # noqa: E402
 
 FOUR = tuple(row for row in ROWS if row != "id+lmk+emo")

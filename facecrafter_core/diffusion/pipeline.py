@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import inspect
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +12,6 @@ import torch
 from diffusers import DiffusionPipeline
 from PIL import Image
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
 from ..batch import common_length
 from ..control.adapter import FaceCrafterAdapter, load_adapter, save_adapter
@@ -27,6 +25,7 @@ from .identity_tokens import encode_identity_tokens
 from .passes import Conditions, Pass, halves, prepare_pass
 from .processors import check_branches, install_branches, project_context
 from .rows import forward_rows, must_be_called_whole
+from .schedulers import NoWaiting, check_scheduler, noise_levels, takes_generator
 from .text_encoder import load_text_encoder, save_text_encoder
 
 StepCallback = Callable[["FaceCrafterPipeline", int, int, dict[str, Tensor]], dict[str, Tensor] | None]
@@ -198,8 +197,7 @@ class FaceCrafterPipeline(DiffusionPipeline):
             raise ModelError(f"Expected one of {', '.join(OUTPUT_TYPES)} as output_type, found {output_type!r}.")
         if not all(map(np.isfinite, alphas.values())):
             raise ModelError(f"Expected alphas that are finite numbers, found {alphas}.")
-        if not (hasattr(self.scheduler, "init_noise_sigma") and hasattr(self.scheduler, "alphas_cumprod")):
-            raise ModelError(f"Expected a scheduler of diffusers for noise levels as DDPM has them, found {type(self.scheduler).__name__}. Take DDIMScheduler, say.")
+        check_scheduler(self.scheduler)
         identity, landmarks, emotion = self._conditions(identity, landmarks, emotion, count)
         batch = len(identity)
         if guidance.pictures not in (0, 1, batch):
@@ -211,8 +209,8 @@ class FaceCrafterPipeline(DiffusionPipeline):
         if landmarks is not None or emotion is not None:
             check_branches(self.unet)
         self.scheduler.set_timesteps(steps)  # on the host: its arithmetic must not wait for the device
-        sigmas = self._sigmas()
-        tables = [guidance_coefficients(guidance, s, landmarks is not None, emotion is not None) for s in sigmas]
+        levels = noise_levels(self.scheduler, self.family)
+        tables = [guidance_coefficients(guidance, level, landmarks is not None, emotion is not None) for level in levels]
         run = GuidedRun(guidance.refresh)
         contexts = self.encode_context(identity, with_none=any("none" in table for table in tables))
         conditions = Conditions(
@@ -224,7 +222,7 @@ class FaceCrafterPipeline(DiffusionPipeline):
         size = self.family.latent_size
         noise = [torch.randn(4, size, size, generator=g) for g in generators]
         latents = torch.stack(noise).to(contexts["id"]) * self.scheduler.init_noise_sigma
-        step_kwargs = {"generator": generators} if _takes_generator(self.scheduler) else {}
+        step_kwargs = {"generator": generators} if takes_generator(self.scheduler) else {}
         passes: dict[tuple[str, ...], list[Pass]] = {}
         with self.progress_bar(total=len(tables)) as bar:
             for i, (timestep, on_device, table) in enumerate(
@@ -360,17 +358,6 @@ class FaceCrafterPipeline(DiffusionPipeline):
             raise ModelError("Landmarks or an emotion were given, but no adapter is loaded. Load one with set_adapter, or leave them out.")
         return self.adapter.to(device, dtype)
 
-    def _sigmas(self) -> list[float]:
-        """Noise level sqrt((1 - a) / a) of each of the run's steps, as numbers on the host."""
-        cumulative = np.cumprod(1 - np.asarray(self._betas(), dtype=np.float64))
-        places = self.scheduler.timesteps.cpu().numpy().astype(np.float64)
-        alphas = np.interp(places, np.arange(len(cumulative)), cumulative)
-        return np.sqrt((1 - alphas) / alphas).tolist()
-
-    def _betas(self) -> np.ndarray:
-        c = self.family.scheduler
-        return np.linspace(c["beta_start"] ** 0.5, c["beta_end"] ** 0.5, c["num_train_timesteps"]) ** 2
-
     def _conditions(self, identity: Any, landmarks: Any, emotion: Any, count: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
         """Checked conditions, each [B x count, ...]; landmarks, which are drawn there, stay on the host."""
         identity = _batched(identity, 1, "identity")
@@ -400,19 +387,3 @@ def _batched(value: Any, ndim: int, name: str) -> Tensor:
     if not torch.isfinite(tensor).all():
         raise ModelError(f"The {name} holds numbers that are not finite. Extract it again.")
     return tensor
-
-
-class NoWaiting(TorchFunctionMode):
-    """Schedulers draw noise on the host, where a seed gives the same numbers everywhere; it goes to a GPU without waiting for what runs there."""
-
-    def __torch_function__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if function is Tensor.to and args[0].device.type == "cpu":
-            target = kwargs.get("device", args[1] if len(args) > 1 else None)
-            if isinstance(target, (str, torch.device)) and torch.device(target).type == "cuda":
-                return function(args[0].pin_memory(), *args[1:], **{**kwargs, "non_blocking": True})
-        return function(*args, **kwargs)
-
-
-def _takes_generator(scheduler: Any) -> bool:
-    return "generator" in inspect.signature(scheduler.step).parameters

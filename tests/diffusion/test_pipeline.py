@@ -9,7 +9,7 @@ import torch
 from facecrafter_core.diffusion.families import DEMO, new_unet
 from facecrafter_core.diffusion.guidance import ROWS, Guidance, combine, guidance_coefficients
 from facecrafter_core.diffusion.passes import Conditions, prepare_pass
-from facecrafter_core.diffusion.pipeline import NoWaiting
+from facecrafter_core.diffusion.schedulers import NoWaiting
 from facecrafter_core.errors import FaceCrafterError, ModelError
 from facecrafter_core.faces.emotion import Emotion
 

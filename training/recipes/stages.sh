@@ -3,15 +3,17 @@
 #
 #   FACES=runs/demo/faces PREPARED=runs/demo/prepared WORK=runs/stages bash training/recipes/stages.sh
 #
-# FACES and PREPARED are what training/recipes/demo.sh leaves. The runs share the GPUS, each on one of them; the output of a run is in its folder. Adapters that are there are
-# not trained again.
+# FACES and PREPARED are what training/recipes/demo.sh leaves. The runs share the GPUS, or those of CUDA_VISIBLE_DEVICES, each on one of them; the output of a run is in its
+# folder. Adapters that are there are not trained again.
 set -euo pipefail
 : "${FACES:?rendered people}" "${PREPARED:?their features}" "${WORK:=runs/stages}" "${BASE:=demo}" "${GPUS:=1}" "${SEEDS:=0 1 2}" "${DEMO_FLAGS:=}" "${MEASURE_FLAGS:=--steps 12}" "${EVALUATE_FLAGS:=--steps 12 --identities 200 --targets 200 --count 500 --processes 3}"
 
+IFS=, read -ra cards <<<"${CUDA_VISIBLE_DEVICES-$(seq -s, 0 $((GPUS - 1)))}" || true
+on() { export CUDA_VISIBLE_DEVICES="${cards[$(($1 % (${#cards[@]} > 0 ? ${#cards[@]} : 1)))]-}"; }  # of a run in the background
 logged() { mkdir -p "$1"; "${@:2}" >"$1/output.txt" 2>&1 || { echo "failed: ${*:2}"; tail -n 20 "$1/output.txt"; return 1; }; }
-run() { CUDA_VISIBLE_DEVICES=$(((2 * seed + $1) % GPUS)) logged "$out/$2" python -m "training.$3" "${@:4}" --out "$out/$2" --data "$PREPARED" --base "$BASE" --seed "$seed" $DEMO_FLAGS; }
-measure() { CUDA_VISIBLE_DEVICES=$((${#jobs[@]} % GPUS)) logged "$1" python -m training.evaluate_demo --data "$FACES" --models "$BASE" --out "$1" $MEASURE_FLAGS "${@:2}"; }
-evaluate() { CUDA_VISIBLE_DEVICES=$((${#jobs[@]} % GPUS)) logged "$2" python -m training.evaluate "$1" --source "$FACES" --models "$BASE" --out "$2" $EVALUATE_FLAGS "${@:3}"; }
+run() { on $((2 * seed + $1)); logged "$out/$2" python -m "training.$3" "${@:4}" --out "$out/$2" --data "$PREPARED" --base "$BASE" --seed "$seed" $DEMO_FLAGS; }
+measure() { on ${#jobs[@]}; logged "$1" python -m training.evaluate_demo --data "$FACES" --models "$BASE" --out "$1" $MEASURE_FLAGS "${@:2}"; }
+evaluate() { on ${#jobs[@]}; logged "$2" python -m training.evaluate "$1" --source "$FACES" --models "$BASE" --out "$2" $EVALUATE_FLAGS "${@:3}"; }
 jobs=()
 finish() { for job in "${jobs[@]}"; do wait "$job"; done; jobs=(); }
 
