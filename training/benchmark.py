@@ -36,6 +36,9 @@ from training.sources import Item, load
 CANDIDATES = 4
 """Photos looked at for each target that is wanted."""
 
+FRONTAL = (12.0, 8.0)
+"""Degrees of yaw and pitch within which a head counts as frontal."""
+
 
 @dataclass(frozen=True)
 class Wanted:
@@ -191,7 +194,7 @@ class Squares:
 
 
 def _targets(pool: Sequence[Item], count: int, squares: Squares) -> list[Found]:
-    """As even as they go over turned left, frontal, turned right x three thirds of how far the expression is from the mean."""
+    """As even as they go over five directions of the head x three thirds of how far the expression is from the mean."""
     found: list[Found] = []
     with progress(count * CANDIDATES, "Faces of targets") as done:
         for item in pool:
@@ -204,9 +207,9 @@ def _targets(pool: Sequence[Item], count: int, squares: Squares) -> list[Found]:
         raise MetricError(f"Expected photos beside those of the identities to take targets from, found none with a face ({squares.report()}). Give more photos a person.")
     seen = np.stack([numbers for _, _, numbers in found])
     far = np.linalg.norm(seen[:, 2:] - seen[:, 2:].mean(0), axis=1)
-    turned = np.digitize(seen[:, 0], (-12.0, 12.0))
     third = np.digitize(far, np.quantile(far, (1 / 3, 2 / 3)))
-    strata = [np.flatnonzero((turned == a) & (third == b)) for a in range(3) for b in range(3)]
+    direction = directions(seen[:, :2])
+    strata = [np.flatnonzero((direction == a) & (third == b)) for a in range(5) for b in range(3)]
     order = [i for round_ in zip_longest(*strata) for i in round_ if i is not None]  # one of each stratum after the other
     chosen: list[Found] = []
     for i in order:
@@ -215,6 +218,15 @@ def _targets(pool: Sequence[Item], count: int, squares: Squares) -> list[Found]:
     if not chosen:
         raise MetricError(f"Expected targets whose face is found again in the square around it, found none ({squares.report()}). Give photos with the whole head.")
     return chosen
+
+
+def directions(angles: np.ndarray) -> np.ndarray:
+    """Yaw and pitch in degrees, [N, 2] -> 0 frontal, 1 left, 2 right, 3 down, 4 up: the side to which a head is turned furthest, beyond the limits.
+    Pitch counts from its median, as cameras are often above or below the eyes."""
+    turned = np.c_[angles[:, 0], angles[:, 1] - np.median(angles[:, 1])] / FRONTAL
+    axis = np.abs(turned).argmax(1)
+    furthest = turned[np.arange(len(turned)), axis]
+    return np.where(np.abs(furthest) < 1, 0, 1 + 2 * axis + (furthest > 0))
 
 
 def _pairs(identities: int, of_person: np.ndarray, count: int, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -44,8 +44,11 @@ for seed in $SEEDS; do
   out="$WORK/seed$seed"
   measure "$out/demo" --adapter "$out/joint/adapter.safetensors" --text-encoder "$out/joint/text_encoder" & jobs+=($!)
 done
+read -r seed _ <<<"$SEEDS"
+joint="joint=$WORK/seed$seed/joint/adapter.safetensors"
 # What is lost by evaluating fewer rows of Eq. 6.
-evaluate control "$WORK/approximations" --steps 25 --count 200 --conditions "+ both" --approximate & jobs+=($!)
-# What the weights of Eq. 6 do, on people for choosing settings: a picture.
-evaluate control "$WORK/weights" --split validation --conditions "+ both" --count 50 --grid 0.5 1 2 3 4 & jobs+=($!)
+evaluate control "$WORK/approximations" --steps 25 --count 200 --conditions "+ both" --approximate --method "$joint" & jobs+=($!)
+# What the weights of Eq. 6 do, and the alphas, on people for choosing settings: two pictures.
+evaluate control "$WORK/weights" --split validation --conditions "+ both" --count 50 --grid 0.5 1 2 3 4 --method "$joint" & jobs+=($!)
+evaluate control "$WORK/alphas" --split validation --conditions "+ both" --count 50 --grid 0 0.5 1 1.5 --grid-over alpha --method "$joint" & jobs+=($!)
 finish
