@@ -43,6 +43,7 @@ class FaceCrafterPipeline(DiffusionPipeline):
     """
 
     model_cpu_offload_seq = "text_encoder->unet->vae"
+    _exclude_from_cpu_offload = ["adapter"]  # its forward is never called, so no hook would fetch it: _need_adapter does
 
     def __init__(self, unet: Any, vae: Any, text_encoder: Any, scheduler: Any, adapter: FaceCrafterAdapter | None = None) -> None:
         super().__init__()
@@ -104,6 +105,11 @@ class FaceCrafterPipeline(DiffusionPipeline):
         if self.adapter is not None:
             save_adapter(self.adapter, Path(folder) / "adapter.safetensors")
 
+    @property
+    def components(self) -> dict[str, Any]:
+        """All that __init__ takes, as in diffusers: FaceCrafterPipeline(**pipe.components) shares the base and has a copy of the adapter."""
+        return {**super().components, "adapter": self.adapter}
+
     def set_adapter(self, adapter: FaceCrafterAdapter | None) -> None:
         """Puts a copy of an adapter in, in the UNet's type and place.
 
@@ -141,6 +147,15 @@ class FaceCrafterPipeline(DiffusionPipeline):
         if self.adapter is not None:
             self.adapter.to(self.unet.device, self.unet.dtype)
         return self
+
+    def enable_model_cpu_offload(self, *args: Any, **kwargs: Any) -> None:
+        super().enable_model_cpu_offload(*args, **kwargs)
+        if self.adapter is not None:
+            self.adapter.to("cpu")
+
+    def enable_group_offload(self, *args: Any, exclude_modules: str | list[str] | None = None, **kwargs: Any) -> None:
+        named = [exclude_modules] if isinstance(exclude_modules, str) else exclude_modules or []
+        super().enable_group_offload(*args, exclude_modules=[*named, *self._exclude_from_cpu_offload], **kwargs)
 
     @property
     def family(self) -> Family:

@@ -291,3 +291,4 @@ def test_offloading_gives_the_same_pictures(pipe, identity, landmarks, monkeypat
     pipe.to("cpu")
     pipe.enable_model_cpu_offload()
     torch.testing.assert_close(latents(pipe, identity, landmarks, HAPPY).cpu(), expected, atol=1e-4, rtol=1e-3)
+    assert {p.device.type for part in (pipe.unet, pipe.adapter) for p in part.parameters()} == {"cpu"}

@@ -9,6 +9,7 @@ import torch
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
+    DiffusionPipeline,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
     UNet2DConditionModel,
@@ -42,6 +43,28 @@ def test_two_pipelines_do_not_share_what_the_types_of_one_would_change(pipe):
     adapter = copy.deepcopy(pipe.adapter)
     coarse = FaceCrafterPipeline(copy.deepcopy(pipe.unet).to(torch.bfloat16), pipe.vae, pipe.text_encoder, pipe.scheduler, adapter)
     assert {p.dtype for p in coarse.adapter.parameters()} == {torch.bfloat16} and {p.dtype for p in adapter.parameters()} == {torch.float32}
+
+
+def test_a_second_pipeline_of_the_components_of_a_first_has_its_adapter(pipe, identity, landmarks):
+    second = FaceCrafterPipeline(**pipe.components)
+    second.set_progress_bar_config(disable=True)
+    assert second.unet is pipe.unet and second.adapter is not pipe.adapter
+    assert torch.equal(latents(second, identity, landmarks, HAPPY), latents(pipe, identity, landmarks, HAPPY))
+    assert FaceCrafterPipeline(**{**pipe.components, "adapter": None}).adapter is None
+
+
+@pytest.mark.parametrize("offload", ["enable_model_cpu_offload", "enable_group_offload"])
+def test_offloading_leaves_the_adapter_without_hooks(pipe, identity, landmarks, offload):
+    """Its forward is never called, so a hook would leave it where it is."""
+    if not hasattr(DiffusionPipeline, offload):
+        pytest.skip(f"this diffusers has no {offload}")
+    expected, pipe = latents(pipe, identity, landmarks, HAPPY), copy.deepcopy(pipe)
+    options = {"device": "cpu"} if "model" in offload else {"onload_device": torch.device("cpu"), "offload_type": "leaf_level"}
+    getattr(pipe, offload)(**options)
+    for _ in range(2):
+        torch.testing.assert_close(latents(pipe, identity, landmarks, HAPPY), expected, atol=1e-4, rtol=1e-3)
+        assert not [m for m in pipe.adapter.modules() if hasattr(m, "_hf_hook") or hasattr(m, "_diffusers_hook")]
+        assert any(hasattr(m, "_hf_hook") or hasattr(m, "_diffusers_hook") for m in pipe.unet.modules())
 
 
 def test_parts_of_another_family_are_refused(pipe):
