@@ -12,7 +12,7 @@ from ..facecrafter_core.errors import EmotionError
 from ..facecrafter_core.faces.emotion import EMOTIONS, SPREAD, VALENCE_AROUSAL, Emotion
 from ..facecrafter_core.faces.emotion_estimators import AUTOMATIC, ESTIMATORS
 from .faces import choice, choice_inputs, landmarker
-from .host.adapter import FaceCrafter, torch_device
+from .host.adapter import FaceCrafter
 from .pictures import emotion_chart, to_image, to_photos
 from .types import CATEGORY, Crafter, EmotionVectors, needed
 
@@ -138,13 +138,19 @@ class FaceCrafterEmotionSweep(io.ComfyNode):
 
 @lru_cache(maxsize=2)
 def emotion_estimator(name: str, family: str) -> Any:
-    """
+    """An emotion estimator; EmoNet's network is ComfyUI's to load and unload, the others' are small and on the CPU.
+
     Raises:
         ModelError, AssetError: no such estimator, or its weights or package are missing.
     """
+    from ..facecrafter_core.faces.emonet import EmoNetEstimator
     from ..facecrafter_core.faces.emotion_estimators import load_emotion_estimator
+    from .host.networks import ManagedNetwork
 
-    return load_emotion_estimator(name, family, device=torch_device())
+    estimator = load_emotion_estimator(name, family)
+    if isinstance(estimator, EmoNetEstimator):
+        estimator.network = ManagedNetwork(estimator.network)
+    return estimator
 
 
 class FaceCrafterEmotionFromImage(io.ComfyNode):

@@ -9,7 +9,7 @@ import torch
 from comfy_api.latest import io, ui
 
 from ..facecrafter_core.errors import FaceChoiceError
-from .host.adapter import DEMO_FOLDER, FaceCrafter, torch_device
+from .host.adapter import DEMO_FOLDER, FaceCrafter
 from .pictures import sample_names, sample_path, to_image, to_photos, to_square
 from .types import CATEGORY, Crafter, Identity, Landmarks
 
@@ -28,14 +28,14 @@ def landmarker() -> Any:
 
 @lru_cache(maxsize=2)
 def identity_encoder(family: str) -> Any:
-    """The identity encoder of a family.
+    """The identity encoder of a family, on the CPU: what ONNX Runtime takes on a GPU, ComfyUI could neither count nor have back.
 
     Raises:
         ModelError, AssetError: its files or packages are missing.
     """
     from ..facecrafter_core.faces.identity import load_identity_encoder
 
-    return load_identity_encoder(family, DEMO_FOLDER if family == "demo" else None, torch_device())
+    return load_identity_encoder(family, DEMO_FOLDER if family == "demo" else None)
 
 
 def choice_inputs(options: tuple[str, ...] = CHOICES, tooltip: str = WHICH) -> list[io.Input]:

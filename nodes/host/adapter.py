@@ -62,10 +62,6 @@ def register_folder() -> None:
     give_advice(f'queue the node Download Models with "{{name}}", or run `{command}` in {PACK}')
 
 
-def torch_device() -> str:
-    return str(comfy.model_management.get_torch_device())
-
-
 def adapter_choices() -> list[str]:
     """The demo's adapter, then the .safetensors files under models/facecrafter."""
     if FOLDER not in folder_paths.folder_names_and_paths:
