@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from training.config import ConfigError
-from training.loop import load_checkpoint, save_checkpoint
+from training.loop import load_checkpoint, save_checkpoint, short_memory
 
 FREE = {
     "out", "steps", "workers", "log_every", "sample_every", "save_every", "keep_last", "keep_every", "compile", "wandb", "dry_run", "data", "base", "init", "diverged",
@@ -41,7 +41,9 @@ def _read(path: Path) -> dict[str, Any] | None:
     """None for a damaged file, too."""
     try:
         return load_checkpoint(path)
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError):  # which one depends on where it is cut
+    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:  # which one depends on where it is cut
+        if short_memory(error):
+            raise
         return None
 
 

@@ -132,6 +132,13 @@ def make_folder(folder: Path) -> None:
         raise OutputError(f"Could not make the folder {folder}: {reason}. Choose another --out.")
 
 
+def short_memory(error: Exception) -> str | None:
+    """Which memory an allocation did not fit into; None for another error. On the CPU, torch tells it in a plain RuntimeError's words alone."""
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return "The GPU's memory"
+    return "The computer's memory" if isinstance(error, MemoryError) or "DefaultCPUAllocator" in str(error) else None
+
+
 def save_checkpoint(path: Path, **state: Any) -> None:
     """Written whole or not at all.
 

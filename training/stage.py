@@ -22,7 +22,7 @@ from training.batches import Batch
 from training.checkpoints import NOTED, Checkpoints, saved_checkpoints
 from training.config import C, ConfigError, StageConfig, read_config, to_dict
 from training.logs import Log
-from training.loop import Average, World, due, learning_rate
+from training.loop import Average, World, due, learning_rate, short_memory
 from training.model import ControlledModel, spread
 from training.prepared import Prepared, fingerprint
 from training.report import Report
@@ -33,15 +33,17 @@ def command(train: Callable[[C], None], kind: type[C], description: str | None) 
     try:
         config = read_config(kind, description)
         train(config)
-    except torch.cuda.OutOfMemoryError:
+    except FaceCrafterError as error:
+        raise SystemExit(f"error: {error}") from None
+    except (MemoryError, RuntimeError) as error:
+        if (short := short_memory(error)) is None:
+            raise
         size = "--batch" if hasattr(config, "batch") else "--images-per-batch"
         saved = saved_checkpoints(config.out)
         raise SystemExit(
-            f"error: The GPU's memory was short. Halve {size} and double --accumulate, which trains the same, or give --gradient-checkpointing. "
+            f"error: {short} was short. Halve {size} and double --accumulate, which trains the same, or give --gradient-checkpointing. "
             + (f"The same --out then goes on after {saved[-1]}." if saved else "There is no checkpoint yet.")
         ) from None
-    except FaceCrafterError as error:
-        raise SystemExit(f"error: {error}") from None
 
 
 def open_world(config: StageConfig) -> World:

@@ -167,6 +167,13 @@ def test_a_damaged_checkpoint_is_named_with_the_whole_one_before_it(pretraining:
         pretrain(pretraining)
 
 
+def test_a_checkpoint_for_which_memory_is_short_is_not_called_damaged(pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch):
+    pretrain(replace(pretraining, steps=2))
+    monkeypatch.setattr("training.checkpoints.load_checkpoint", lambda path: torch.empty(2**60, dtype=torch.uint8))
+    with pytest.raises(RuntimeError, match="DefaultCPUAllocator"):
+        pretrain(pretraining)
+
+
 def test_every_process_names_the_last_good_checkpoint(pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch):
     def second(config: PretrainConfig, world: World, *rest: object) -> Stage:
         other = copy.copy(world)

@@ -7,6 +7,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -34,19 +35,39 @@ def test_a_missing_file_is_one_sentence(pretraining: PretrainConfig, arguments: 
         pretrain_command()
 
 
+def cuda_out_of_memory() -> None:
+    raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+
+
+MORE_THAN_THERE_IS = 2**60
+FULL = {
+    "GPU": cuda_out_of_memory,
+    "torch": lambda: torch.empty(MORE_THAN_THERE_IS, dtype=torch.uint8),
+    "NumPy": lambda: np.empty(MORE_THAN_THERE_IS, np.uint8),
+}
+
+
+@pytest.mark.parametrize("memory", FULL)
 @pytest.mark.parametrize("stage", ["pretraining", "joint"])
-def test_short_memory_is_one_sentence(stage: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
+def test_short_memory_is_one_sentence(stage: str, memory: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch):
     config = request.getfixturevalue(stage)
 
     def full(config: object) -> None:
-        raise torch.cuda.OutOfMemoryError("CUDA out of memory.")
+        FULL[memory]()
 
     (config.out / "checkpoints").mkdir(parents=True)
     (config.out / "checkpoints/step_00000004.pt").touch()
     monkeypatch.setattr(sys, "argv", ["stage", "--data", str(config.data), "--base", "random", "--out", str(config.out)])
     size = {"pretraining": "--batch", "joint": "--images-per-batch"}[stage]
-    with pytest.raises(SystemExit, match=f"Halve {size} and double --accumulate.*--gradient-checkpointing.*goes on after .*step_00000004.pt"):
+    whose = "GPU" if memory == "GPU" else "computer"
+    with pytest.raises(SystemExit, match=f"error: The {whose}'s memory was short. Halve {size} and double --accumulate.*--gradient-checkpointing.*goes on after .*step_00000004.pt"):
         command(full, type(config), None)
+
+
+def test_another_error_of_torch_stays_what_it_is(pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "argv", ["stage", "--data", str(pretraining.data), "--base", "random", "--out", str(pretraining.out)])
+    with pytest.raises(RuntimeError, match="must match the size"):
+        command(lambda config: torch.zeros(2) + torch.zeros(3), PretrainConfig, None)
 
 
 def test_the_full_family_trains_on_the_cpu_only_if_that_is_asked_for(pretraining: PretrainConfig, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture):
