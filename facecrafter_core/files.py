@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -11,9 +13,13 @@ import numpy as np
 
 from .errors import OutputError
 
+QUIET = 60
+"""Seconds without a write after which a half-written file may be one that a killed process has left."""
+
 
 def write_whole(path: str | Path, write: Callable[[BinaryIO], Any]) -> Path:
     """Calls `write` with a temporary file beside `path`, which then takes the place of `path`; what was there stays until then.
+    What killed processes have left of theirs is removed.
 
     Raises:
         OutputError: the folder cannot be made or written, or the disk is full. Nothing half-written is left.
@@ -24,6 +30,7 @@ def write_whole(path: str | Path, write: Callable[[BinaryIO], Any]) -> Path:
     temporary = path.with_name(f".{path.name}.part{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(path)
         with open(temporary, "wb") as file:
             write(file)
         os.replace(temporary, path)
@@ -33,6 +40,28 @@ def write_whole(path: str | Path, write: Callable[[BinaryIO], Any]) -> Path:
     finally:
         _remove(temporary)
     return path
+
+
+def _remove_leftovers(path: Path) -> None:
+    """Temporary files of `path` that nobody writes any more: their process does not run here, nor has one elsewhere written within QUIET."""
+    for file in path.parent.glob(f".{glob.escape(path.name)}.part*"):
+        try:
+            if time.time() - file.stat().st_mtime > QUIET and not _runs(int(file.name.rpartition(".part")[2])):
+                _remove(file)
+        except (OSError, ValueError):  # another process has removed it; or it is none of ours
+            continue
+
+
+def _runs(process: int) -> bool:
+    if os.name == "nt":  # os.kill would end it; and Windows removes no file that is open
+        return False
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        return True
+    return True
 
 
 def _remove(path: Path) -> None:

@@ -1,6 +1,7 @@
 """The command line as a user sees it: what it writes, what it prints, and one sentence with exit code 2 for a mistake."""
 
 import errno
+import os
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from facecrafter_core.errors import OutputError
 from facecrafter_core.files import write_picture, write_whole
 from facecrafter_core.studio import DEMO_FOLDER
 
+ROOT = Path(__file__).resolve().parents[1]
 SAMPLES = sorted((DEMO_FOLDER / "samples").glob("*.jpg"))
 
 
@@ -188,3 +190,16 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_half_written(tmp_path):
     assert path.read_text() == "before" and files(tmp_path) == ["kept.txt"]
     write_picture(tmp_path / "next.png", np.zeros((8, 8, 3), np.uint8))
     assert files(tmp_path) == ["kept.txt", "next.png"]
+
+
+def test_what_a_killed_process_has_half_written_is_removed_by_the_next_that_writes_there(tmp_path):
+    path = tmp_path / "kept[1].txt"
+    kill = f"import os; from facecrafter_core.files import write_whole; write_whole({str(path)!r}, lambda file: os._exit(9))"
+    killed = [subprocess.run([sys.executable, "-c", kill], cwd=ROOT).returncode for _ in range(2)]
+    old, fresh = tmp_path.iterdir()
+    running, another = path.with_name(f".{path.name}.part{os.getppid()}"), path.with_name(".other.txt.part" + old.suffix[5:])
+    for file in (old, running, another):
+        file.touch()
+        os.utime(file, (0, time.time() - 3600))
+    write_whole(path, lambda file: file.write(b"now"))
+    assert killed == [9, 9] and files(tmp_path) == sorted(p.name for p in (fresh, running, another, path))

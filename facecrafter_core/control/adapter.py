@@ -7,7 +7,6 @@ format version, configuration, emotion label order, training stage, licence.
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import AdapterError
+from ..errors import AdapterError, OutputError
+from ..files import write_whole
 from .branches import ControlBranch
 from .config import PRESETS, ControlConfig
 from .modules import EmotionModule, LandmarkModule
@@ -77,8 +77,11 @@ def save_adapter(adapter: FaceCrafterAdapter, path: str | Path, dtype: torch.dty
     Args:
         dtype: type of the stored weights (None: as they are).
         metadata: further entries, such as stage="joint" or license="apache-2.0".
+
+    Raises:
+        AdapterError: it could not be written.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     from ..faces.emotion import EMOTIONS
 
@@ -90,15 +93,11 @@ def save_adapter(adapter: FaceCrafterAdapter, path: str | Path, dtype: torch.dty
         **metadata,
     }
     tensors = {k: v.detach().cpu().to(dtype or v.dtype).contiguous() for k, v in adapter.state_dict().items()}
-    path = Path(path)
-    temporary = path.with_name(f".{path.name}.part{os.getpid()}")
+    data = save(tensors, metadata=header)
     try:
-        save_file(tensors, str(temporary), metadata=header)
-        os.replace(temporary, path)
-    except Exception as error:  # safetensors reports a full disk in a class of its own
-        raise AdapterError(f"Could not write the adapter to {path}: {error}. Nothing was changed there.") from error
-    finally:
-        temporary.unlink(missing_ok=True)
+        write_whole(path, lambda file: file.write(data))
+    except OutputError as error:
+        raise AdapterError(str(error)) from error
 
 
 def read_adapter_metadata(path: str | Path) -> dict[str, Any]:
