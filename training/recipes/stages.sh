@@ -8,6 +8,7 @@
 set -euo pipefail
 : "${FACES:?rendered people}" "${PREPARED:?their features}" "${WORK:=runs/stages}" "${BASE:=demo}" "${GPUS:=1}" "${SEEDS:=0 1 2}" "${DEMO_FLAGS:=}" "${MEASURE_FLAGS:=--steps 12}" "${EVALUATE_FLAGS:=--steps 12 --identities 200 --targets 200 --count 500 --processes 3}"
 
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-4}"  # of each run: many that each take all processors spend their time waiting for each other
 IFS=, read -ra cards <<<"${CUDA_VISIBLE_DEVICES-$(seq -s, 0 $((GPUS - 1)))}" || true
 on() { export CUDA_VISIBLE_DEVICES="${cards[$(($1 % (${#cards[@]} > 0 ? ${#cards[@]} : 1)))]-}"; }  # of a run in the background
 logged() { mkdir -p "$1"; "${@:2}" >"$1/output.txt" 2>&1 || { echo "failed: ${*:2}"; tail -n 20 "$1/output.txt"; return 1; }; }
