@@ -171,11 +171,11 @@ def rows_of(args: argparse.Namespace, plan: Plan, landmarker: FaceLandmarker, de
     methods = args.method or ([] if args.pictures or args.faceid or args.controlnet else [("bundled", [])])
     conditions = Conditions(plan, args.family, args.models, landmarker)
     if args.controlnet:
-        pipe = load_pipe(args.models, [], device)
+        pipe = load_pipe(args.models, [], args.family, device)
         yield ControlNetMethod("ControlNet", pipe, args.controlnet, args.hints, plan, conditions, args.weights[0], args.steps)
     wanted = ["identity only"] if args.benchmark == "identity" else args.conditions
     for name, adapters in methods:
-        pipe = load_pipe(args.models, adapters, device)
+        pipe = load_pipe(args.models, adapters, args.family, device)
         has = {part: getattr(pipe.adapter, part, None) is not None for part in ("landmark", "emotion")}  # a base without an adapter has neither
         can = {label: on for label, on in CONDITIONS.items() if label in wanted and has["landmark"] >= on[0] and has["emotion"] >= on[1]}
         if not can:

@@ -129,12 +129,12 @@ def main() -> None:
     squares = identity_squares(faces.landmarks[identity_photo])
     identities = encoder.encode(cut(torch.from_numpy(faces.images[identity_photo]), squares, encoder.crop_size))
     asked = faces.landmarks[target_photo]
-    pipe = FaceCrafterPipeline.from_pretrained(args.models)
+    pipe = FaceCrafterPipeline.from_pretrained(args.models, dtype=torch.float32)
     if args.adapter:
         pipe.set_adapter(joined_adapter(DEMO, args.adapter))
     if args.text_encoder:
-        pipe.text_encoder = load_text_encoder(args.text_encoder)
-    pipe = pipe.to(device, torch.float32)
+        pipe.text_encoder = load_text_encoder(args.text_encoder, torch.float32)
+    pipe = pipe.to(device)
     pipe.set_progress_bar_config(disable=True)
     guidance = Guidance(*args.weights)
     landmarker, judges = FaceLandmarker(), Judges(args.models, device)

@@ -186,18 +186,18 @@ class FaceCrafterMethod:
         return list((pictures * 255).round().astype(np.uint8))
 
 
-def load_pipe(models: Path, adapters: Sequence[Path], device: torch.device) -> FaceCrafterPipeline:
-    """The base with these adapters put together, and the text encoder that was trained with one of them."""
+def load_pipe(models: Path, adapters: Sequence[Path], family: str, device: torch.device) -> FaceCrafterPipeline:
+    """The base with these adapters put together, and the text encoder that was trained with one of them. The full family computes in bf16 on a GPU,
+    as it trains; else fp32, so that the demo's pictures are those of a CPU."""
     from training.stage import joined_adapter
 
-    pipe = FaceCrafterPipeline.from_pretrained(models)
+    pipe = FaceCrafterPipeline.from_pretrained(models, dtype=torch.bfloat16 if family == "full" and device.type == "cuda" else torch.float32)
     if adapters:
         pipe.set_adapter(joined_adapter(pipe.family, adapters))
         for file in adapters:
             pipe.use_text_encoder_beside(file)
-    pipe = pipe.to(device, torch.float32)
     pipe.set_progress_bar_config(disable=True)
-    return pipe
+    return pipe.to(device)
 
 
 def count_parameters(files: Sequence[Path]) -> int:
