@@ -13,12 +13,16 @@ from hosts import Host
 
 INSIDE = Path(__file__).parent / "inside"
 MODULES = sorted(path.stem for path in INSIDE.glob("checks_*.py"))
-CHECKS = [
-    f"{module}.{node.name}"
-    for module in MODULES
-    for node in ast.parse((INSIDE / f"{module}.py").read_text(encoding="utf-8")).body
-    if isinstance(node, ast.FunctionDef) and node.name.startswith("check_")
-]
+
+
+def checks_of(*modules: str) -> list[str]:
+    """The names of the checks in these files."""
+    return [
+        f"{module}.{node.name}"
+        for module in modules
+        for node in ast.parse((INSIDE / f"{module}.py").read_text(encoding="utf-8")).body
+        if isinstance(node, ast.FunctionDef) and node.name.startswith("check_")
+    ]
 
 
 @lru_cache
@@ -38,7 +42,7 @@ def results(host: Host) -> dict[str, str | None]:
     return {line["check"]: line["failure"] for line in lines}
 
 
-@pytest.mark.parametrize("check", CHECKS)
+@pytest.mark.parametrize("check", checks_of(*MODULES))
 def test_inside_comfyui(host: Host, check: str) -> None:
     failure = results(host)[check]
     assert failure is None, failure
@@ -51,4 +55,5 @@ def test_the_full_size_model_is_the_same_in_both_hosts(host: Host) -> None:
     command = [host.python, str(INSIDE / "host.py"), "slow_full"]
     run = subprocess.run(command, capture_output=True, text=True, env=host.environment(), cwd=INSIDE, timeout=1700)
     found = [json.loads(line) for line in run.stdout.splitlines() if line.startswith('{"check"')]
-    assert len(found) == 3 and not [line for line in found if line["failure"]], (found, run.stderr[-3000:])
+    failed = [line for line in found if line["failure"]]
+    assert [line["check"] for line in found] == checks_of("slow_full") and not failed, (failed, run.stderr[-3000:])
