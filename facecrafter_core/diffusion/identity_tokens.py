@@ -59,9 +59,10 @@ def encode_tokens(text_encoder: Any, prompts: list[list[int]], edit_embeddings: 
         edit_embeddings: forward hook (module, args, embeddings [N, 77, width]) -> embeddings, for tokens that are no words.
     """
     layer = text_encoder.get_input_embeddings()
+    device = layer.weight.device if layer.weight.device.type != "meta" else "cpu"  # weights that wait elsewhere have a hook that fetches inputs, too
     hook = layer.register_forward_hook(edit_embeddings) if edit_embeddings else None
     try:
-        return text_encoder(input_ids=torch.tensor(prompts, device=layer.weight.device)).last_hidden_state
+        return text_encoder(input_ids=torch.tensor(prompts, device=device)).last_hidden_state
     finally:
         if hook:
             hook.remove()

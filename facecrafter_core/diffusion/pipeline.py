@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import DiffusionPipeline
+from diffusers import AutoencoderKL, AutoencoderTiny, DiffusionPipeline, SchedulerMixin, UNet2DConditionModel
 from PIL import Image
 from torch import Tensor
+from transformers import CLIPTextModel
 
 from ..batch import common_length
 from ..control.adapter import FaceCrafterAdapter, load_adapter, save_adapter
@@ -45,7 +46,14 @@ class FaceCrafterPipeline(DiffusionPipeline):
     model_cpu_offload_seq = "text_encoder->unet->vae"
     _exclude_from_cpu_offload = ["adapter"]  # its forward is never called, so no hook would fetch it: _need_adapter does
 
-    def __init__(self, unet: Any, vae: Any, text_encoder: Any, scheduler: Any, adapter: FaceCrafterAdapter | None = None) -> None:
+    def __init__(
+        self,
+        unet: UNet2DConditionModel,
+        vae: AutoencoderKL | AutoencoderTiny,
+        text_encoder: CLIPTextModel,
+        scheduler: SchedulerMixin,
+        adapter: FaceCrafterAdapter | None = None,
+    ) -> None:
         super().__init__()
         check_parts(unet, vae, text_encoder)
         self.register_modules(unet=unet, vae=vae, text_encoder=text_encoder, scheduler=scheduler)
@@ -105,6 +113,11 @@ class FaceCrafterPipeline(DiffusionPipeline):
         if self.adapter is not None:
             save_adapter(self.adapter, Path(folder) / "adapter.safetensors")
 
+    @classmethod
+    def from_pipe(cls, pipeline: DiffusionPipeline, **kwargs: Any) -> FaceCrafterPipeline:
+        """The parts of another pipeline, such as a StableDiffusionPipeline, with its adapter if it has one, as in diffusers."""
+        return super().from_pipe(pipeline, **{"adapter": getattr(pipeline, "adapter", None), **kwargs})
+
     @property
     def components(self) -> dict[str, Any]:
         """All that __init__ takes, as in diffusers: FaceCrafterPipeline(**pipe.components) shares the base and has a copy of the adapter."""
@@ -123,7 +136,8 @@ class FaceCrafterPipeline(DiffusionPipeline):
                     f"The adapter is for a UNet of the {adapter.config.family} family (widths {sorted(set(adapter.config.layer_widths))}), "
                     f"this UNet has widths {sorted(set(widths))}. Load the adapter with the base that it was trained on."
                 )
-            adapter = copy.deepcopy(adapter).to(self.unet.device, self.unet.dtype)
+            device = self.unet.device if self.unet.device.type != "meta" else "cpu"  # a UNet of which each part is offloaded says "meta"
+            adapter = copy.deepcopy(adapter).to(device, self.unet.dtype)
         self.adapter = adapter
 
     def use_text_encoder_beside(self, adapter: str | Path) -> None:

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate import cpu_offload
 from diffusers import (
     AutoencoderKL,
     DDIMScheduler,
     DiffusionPipeline,
     EulerDiscreteScheduler,
     FlowMatchEulerDiscreteScheduler,
+    StableDiffusionPipeline,
     UNet2DConditionModel,
     UniPCMultistepScheduler,
 )
@@ -51,6 +53,28 @@ def test_a_second_pipeline_of_the_components_of_a_first_has_its_adapter(pipe, id
     assert second.unet is pipe.unet and second.adapter is not pipe.adapter
     assert torch.equal(latents(second, identity, landmarks, HAPPY), latents(pipe, identity, landmarks, HAPPY))
     assert FaceCrafterPipeline(**{**pipe.components, "adapter": None}).adapter is None
+
+
+def test_from_pipe_takes_the_parts_of_another_pipeline_and_its_adapter(pipe, identity, landmarks):
+    second = FaceCrafterPipeline.from_pipe(pipe)
+    second.set_progress_bar_config(disable=True)
+    assert second.unet is pipe.unet
+    assert torch.equal(latents(second, identity, landmarks, HAPPY), latents(pipe, identity, landmarks, HAPPY))
+    parts = {n: getattr(pipe, n) for n in ("unet", "vae", "text_encoder", "scheduler")}
+    plain = StableDiffusionPipeline(**parts, tokenizer=None, safety_checker=None, feature_extractor=None, requires_safety_checker=False)
+    assert FaceCrafterPipeline.from_pipe(plain).adapter is None
+    assert FaceCrafterPipeline.from_pipe(plain, adapter=pipe.adapter).adapter is not None
+
+
+def test_a_pipeline_of_which_each_part_is_offloaded_gives_the_same_pictures(pipe, identity, landmarks):
+    """As enable_sequential_cpu_offload() does it for a GPU; "cpu:0", which it would make of a CPU, is more than accelerate can."""
+    expected, pipe = latents(pipe, identity, landmarks, HAPPY), copy.deepcopy(pipe)
+    for part in (pipe.text_encoder, pipe.unet, pipe.vae):
+        cpu_offload(part, torch.device("cpu"))
+    pipe.set_adapter(pipe.adapter)
+    assert pipe.unet.device.type == "meta"
+    for _ in range(2):
+        torch.testing.assert_close(latents(pipe, identity, landmarks, HAPPY), expected, atol=1e-4, rtol=1e-3)
 
 
 @pytest.mark.parametrize("offload", ["enable_model_cpu_offload", "enable_group_offload"])
