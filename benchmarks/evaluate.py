@@ -22,7 +22,7 @@ os.environ.setdefault("OMP_WAIT_POLICY", "passive")
 from facecrafter_core.diffusion.families import DEMO_FOLDER  # noqa: E402
 from facecrafter_core.metrics.estimators import estimators_of, read_all  # noqa: E402
 from training.evaluate import CHUNK  # noqa: E402
-from training.readings import Finder  # noqa: E402
+from training.finder import Finder  # noqa: E402
 
 
 def main() -> None:

@@ -17,8 +17,9 @@ import csv
 import json
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from itertools import zip_longest
 from pathlib import Path
 
@@ -30,8 +31,11 @@ from facecrafter_core.faces.align import align_face
 from facecrafter_core.faces.landmarker import FaceLandmarker
 from facecrafter_core.files import write_whole
 from training.extract import UNUSABLE
+from training.finder import Finder
 from training.progress import progress
 from training.sources import Item, load
+
+LOST = "whose face is lost in its square"
 
 CANDIDATES = 4
 """Photos looked at for each target that is wanted."""
@@ -104,7 +108,7 @@ def digest(items: Sequence[Item]) -> str:
     return f"{zlib.crc32(lines.encode()):08x}"
 
 
-def make_plan(items: Sequence[Item], wanted: Wanted, landmarker: FaceLandmarker) -> Plan:
+def make_plan(items: Sequence[Item], wanted: Wanted, find: Finder) -> Plan:
     """Chooses people and targets.
 
     Raises:
@@ -116,19 +120,19 @@ def make_plan(items: Sequence[Item], wanted: Wanted, landmarker: FaceLandmarker)
         own.setdefault(item.person, []).append(item)
     people = sorted(own)
     rng.shuffle(people)
-    squares = Squares(wanted.size, landmarker)
+    squares = Squares(wanted.size, find)
     faces, references, chosen, used, other_photo = [], [], [], set(), 0
     with progress(min(wanted.identities, len(people)), "Faces of identities") as done:
-        for person in people:
-            if len(chosen) == wanted.identities:
-                break
-            if usable := squares.find(own[person], 2, rotate=True, again=True):
+        for person, usable in zip(people, squares.each((own[p] for p in people), 2, rotate=True, again=True), strict=False):
+            if usable:
                 faces.append(usable[0][1])
                 references.append(usable[-1][1])
                 chosen.append(person)
                 used.update(item.key for item, _, _ in usable)
                 other_photo += len(usable) > 1
                 done(1)
+            if len(chosen) == wanted.identities:
+                break
     if len(chosen) < 2:
         raise MetricError(f"Expected photos of at least two people with a face, found {len(chosen)} among {len(people)} ({squares.report()}). Give a folder with more people.")
     if wanted.benchmark == "identity":
@@ -157,35 +161,27 @@ class Squares:
         size: side of the squares in pixels.
     """
 
-    def __init__(self, size: int, landmarker: FaceLandmarker) -> None:
-        self.size, self.landmarker, self.looked, self.passed = size, landmarker, 0, Counter()
+    def __init__(self, size: int, find: Finder) -> None:
+        self.size, self.find, self.looked, self.passed = size, find, 0, Counter()
 
-    def find(self, items: Sequence[Item], wanted: int, rotate: bool, again: bool = False) -> list[Found]:
-        """The first photos with a face. again: which is found again in its square, as methods and estimators have to."""
-        out: list[Found] = []
-        for item in items:
-            if len(out) == wanted:
-                break
-            self.looked += 1
-            try:
-                photo = load(item)
-                face = self.landmarker.find_face(photo)
-            except UNUSABLE as error:
-                self.passed["unreadable" if isinstance(error, PhotoError) else "without a face"] += 1
-                continue
-            square = align_face(photo, face.landmarks, self.size, rotate=rotate).image
-            if not again or self.seen_again(square):
-                out.append((item, square, np.r_[face.pose.yaw, face.pose.pitch, face.blendshapes]))
-        return out
+    def each(self, groups: Iterable[Sequence[Item]], wanted: int = 1, rotate: bool = False, again: bool = False) -> Iterator[list[Found]]:
+        """Of each group the first photos with a face.
 
-    def seen_again(self, square: np.ndarray) -> bool:
+        Args:
+            again: a face that is found again in its square, as methods and estimators have to.
+        """
+        work = partial(_first_with_a_face, size=self.size, wanted=wanted, rotate=rotate, again=again)
+        for found, looked, passed in self.find.each(work, groups):
+            self.looked += looked
+            self.passed += passed
+            yield found
+
+    def seen_again(self, squares: Iterable[np.ndarray]) -> Iterator[bool]:
         """Faces at the photo's border may be lost in their square."""
-        try:
-            self.landmarker.find_face(square)
-        except UNUSABLE:
-            self.passed["whose face is lost in its square"] += 1
-            return False
-        return True
+        for seen in self.find.each(_is_seen, squares):
+            if not seen:
+                self.passed[LOST] += 1
+            yield seen
 
     def report(self) -> str:
         """How many, as part of a sentence."""
@@ -193,16 +189,44 @@ class Squares:
         return f"{self.looked} photos looked at" + (f"; passed over: {passed}" if passed else "")
 
 
+def _first_with_a_face(landmarker: FaceLandmarker, items: Sequence[Item], size: int, wanted: int, rotate: bool, again: bool) -> tuple[list[Found], int, Counter]:
+    """What was found, how many photos were looked at, and why some were passed over."""
+    found, looked, passed = [], 0, Counter()
+    for item in items:
+        if len(found) == wanted:
+            break
+        looked += 1
+        try:
+            photo = load(item)
+            face = landmarker.find_face(photo)
+        except UNUSABLE as error:
+            passed["unreadable" if isinstance(error, PhotoError) else "without a face"] += 1
+            continue
+        square = align_face(photo, face.landmarks, size, rotate=rotate).image
+        if again and not _is_seen(landmarker, square):
+            passed[LOST] += 1
+            continue
+        found.append((item, square, np.r_[face.pose.yaw, face.pose.pitch, face.blendshapes]))
+    return found, looked, passed
+
+
+def _is_seen(landmarker: FaceLandmarker, square: np.ndarray) -> bool:
+    try:
+        landmarker.find_face(square)
+    except UNUSABLE:
+        return False
+    return True
+
+
 def _targets(pool: Sequence[Item], count: int, squares: Squares) -> list[Found]:
     """As even as they go over five directions of the head x three thirds of how far the expression is from the mean."""
     found: list[Found] = []
     with progress(count * CANDIDATES, "Faces of targets") as done:
-        for item in pool:
-            if len(found) == count * CANDIDATES:
-                break
-            some = squares.find([item], 1, rotate=False)
+        for some in squares.each([item] for item in pool):
             found += some
             done(len(some))
+            if len(found) == count * CANDIDATES:
+                break
     if not found:
         raise MetricError(f"Expected photos beside those of the identities to take targets from, found none with a face ({squares.report()}). Give more photos a person.")
     seen = np.stack([numbers for _, _, numbers in found])
@@ -212,9 +236,10 @@ def _targets(pool: Sequence[Item], count: int, squares: Squares) -> list[Found]:
     strata = [np.flatnonzero((direction == a) & (third == b)) for a in range(5) for b in range(3)]
     order = [i for round_ in zip_longest(*strata) for i in round_ if i is not None]  # one of each stratum after the other
     chosen: list[Found] = []
-    for i in order:
-        if len(chosen) < count and squares.seen_again(found[i][1]):
-            chosen.append(found[i])
+    for i, seen in zip(order, squares.seen_again(found[i][1] for i in order), strict=False):
+        chosen += [found[i]] if seen else []
+        if len(chosen) == count:
+            break
     if not chosen:
         raise MetricError(f"Expected targets whose face is found again in the square around it, found none ({squares.report()}). Give photos with the whole head.")
     return chosen

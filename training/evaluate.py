@@ -32,7 +32,6 @@ from PIL import Image
 from facecrafter_core.diffusion.families import FAMILIES
 from facecrafter_core.diffusion.guidance import APPROXIMATIONS, Guidance
 from facecrafter_core.errors import FaceCrafterError, MetricError, OutputError
-from facecrafter_core.faces.landmarker import FaceLandmarker
 from facecrafter_core.metrics.estimators import estimators_of, load_or_missing
 from facecrafter_core.metrics.flame import read_flame
 from facecrafter_core.metrics.perceptual import Perceptual
@@ -40,12 +39,13 @@ from facecrafter_core.metrics.reading import Estimator, Missing
 from facecrafter_core.search import add_search_folder
 from training.baselines import ControlNetMethod, FaceIDMethod
 from training.benchmark import Plan, Wanted, digest, load_plan, make_plan, save_plan
+from training.finder import Finder
 from training.loop import World
 from training.methods import Conditions, FaceCrafterMethod, Folder, Method, Switches, count_parameters, load_pipe
 from training.origin import digest_of_pipe, keep_origin
 from training.prepare import list_items
 from training.progress import progress
-from training.readings import Finder, asked_for, gather, load_picture, lpips_of, measure, real_features
+from training.readings import asked_for, gather, load_picture, lpips_of, measure, real_features
 from training.results import write_results
 from training.sources import READERS
 
@@ -128,7 +128,7 @@ def plan_in(args: argparse.Namespace, find: Finder) -> None:
     wanted = Wanted(args.benchmark, digest(items), args.split, FAMILIES[args.family].image_size, args.seed, args.identities, **own)
     there = load_plan(args.out)
     if there is None:
-        made = make_plan(items, wanted, find.landmarker)
+        made = make_plan(items, wanted, find)
         save_plan(made, args.out)
         print("\n".join(made.notes), flush=True)
     elif different := [name for name, value in vars(wanted).items() if getattr(there.wanted, name) != value]:
@@ -157,7 +157,7 @@ def paths(text: str) -> tuple[str, list[Path]]:
     return name, [Path(f) for f in files.split(",")]
 
 
-def rows_of(args: argparse.Namespace, plan: Plan, landmarker: FaceLandmarker, device: torch.device) -> Iterator[Method]:
+def rows_of(args: argparse.Namespace, plan: Plan, find: Finder, device: torch.device) -> Iterator[Method]:
     """All rows of the table, one after the other, so that one model is loaded at a time.
 
     Raises:
@@ -169,7 +169,7 @@ def rows_of(args: argparse.Namespace, plan: Plan, landmarker: FaceLandmarker, de
     for name, folder in args.faceid:
         yield FaceIDMethod(name, folder, plan, args.steps, device)
     methods = args.method or ([] if args.pictures or args.faceid or args.controlnet else [("bundled", [])])
-    conditions = Conditions(plan, args.family, args.models, landmarker)
+    conditions = Conditions(plan, args.family, args.models, find)
     if args.controlnet:
         pipe = load_pipe(args.models, [], args.family, device)
         yield ControlNetMethod("ControlNet", pipe, args.controlnet, args.hints, plan, conditions, args.weights[0], args.steps)
@@ -225,7 +225,7 @@ def evaluate(args: argparse.Namespace) -> None:
     missing += [lpips] if isinstance(lpips, Missing) else []
     asked = asked_for(plan, estimators, find, args.out) if world.rank == 0 else None
     table = []
-    for method in rows_of(args, plan, find.landmarker, world.device):
+    for method in rows_of(args, plan, find, world.device):
         run_row(method, plan, args.out, estimators, find, world)
         table.append((method.name, method.parameters, method.conditioned))
     world.wait()

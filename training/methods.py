@@ -26,6 +26,7 @@ from facecrafter_core.faces.photo import load_photo
 from facecrafter_core.metrics.reading import ARCFACE, MEDIAPIPE
 from facecrafter_core.search import find_asset
 from training.benchmark import Plan
+from training.finder import Finder
 from training.origin import digest_of_files
 from training.prepared import fingerprint
 
@@ -97,8 +98,8 @@ class Conditions:
     Made once a run, each when a row first needs it; a face that cannot be read is an error here, not a picture without control.
     """
 
-    def __init__(self, plan: Plan, family: str, models: Path, landmarker: FaceLandmarker) -> None:
-        self.plan, self.family, self.models, self.landmarker = plan, family, models, landmarker
+    def __init__(self, plan: Plan, family: str, models: Path, find: Finder) -> None:
+        self.plan, self.family, self.models, self.find = plan, family, models, find
 
     @cached_property
     def identity_origin(self) -> dict[str, str]:
@@ -112,17 +113,17 @@ class Conditions:
     @cached_property
     def identities(self) -> torch.Tensor:
         encoder = load_identity_encoder(self.family, self.models)
-        found = []
+        faces, found = self.find.each(FaceLandmarker.find_face, self.plan.identities), []
         for number, photo in enumerate(self.plan.identities):
             try:
-                found.append(encoder.encode(face_crop(photo, self.landmarker.find_face(photo), encoder.crop_size)[None]))
+                found.append(encoder.encode(face_crop(photo, next(faces), encoder.crop_size)[None]))
             except NoFaceError as error:
                 raise MetricError(f"The identity identities/{number:03d}.png of the plan cannot be read: {error} Leave that person out of --source, and use another --out.") from error
         return torch.cat(found)
 
     @cached_property
     def faces(self) -> list[Face]:
-        return [self.landmarker.find_face(p) for p in self.plan.targets]
+        return list(self.find.each(FaceLandmarker.find_face, self.plan.targets))
 
     @cached_property
     def landmarks(self) -> np.ndarray:

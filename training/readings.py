@@ -7,65 +7,23 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import zlib
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from functools import cache
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from facecrafter_core.errors import MetricError
-from facecrafter_core.faces.landmarker import Face, FaceLandmarker
 from facecrafter_core.files import write_whole
-from facecrafter_core.metrics.estimators import find_faces, read_all
+from facecrafter_core.metrics.estimators import read_all
 from facecrafter_core.metrics.perceptual import Perceptual
 from facecrafter_core.metrics.reading import Estimator
 from training.benchmark import Plan, Squares
+from training.finder import Finder
 from training.origin import keep_origin
 from training.progress import progress
 from training.sources import Item
-
-
-class Finder:
-    """find_faces in several processes.
-
-    Args:
-        processes: 1 works in this one.
-    """
-
-    def __init__(self, processes: int) -> None:
-        self.processes, self.landmarker = processes, FaceLandmarker()
-        context = multiprocessing.get_context("spawn")  # MediaPipe and CUDA do not survive a fork
-        self.pool = ProcessPoolExecutor(processes, context, initializer=_start_finder) if processes > 1 else None
-
-    def __call__(self, pictures: Sequence[np.ndarray]) -> list[Face | None]:
-        if self.pool is None:
-            return find_faces(pictures, self.landmarker)
-        return list(self.pool.map(_find, pictures, chunksize=max(1, len(pictures) // (2 * self.processes))))
-
-    def close(self) -> None:
-        if self.pool is not None:
-            self.pool.shutdown()
-
-
-def _start_finder() -> None:
-    import cv2
-
-    cv2.setNumThreads(1)
-    torch.set_num_threads(1)
-
-
-@cache
-def _landmarker() -> FaceLandmarker:
-    return FaceLandmarker()
-
-
-def _find(picture: np.ndarray) -> Face | None:
-    return find_faces([picture], _landmarker())[0]
 
 
 def load_picture(path: Path) -> np.ndarray:
@@ -127,12 +85,12 @@ def real_features(items: Sequence[Item], inception: Estimator, count: int, size:
     if file.is_file():
         return _load(file)["inception"]
     order = np.random.default_rng(seed).permutation(len(items))
-    squares, parts, found, looked = Squares(size, find.landmarker), [], 0, 0
+    squares, parts, found, looked = Squares(size, find), [], 0, 0
     with progress(min(count, len(items)), "Real photos for FID") as done:
         while found < count and looked < len(items):
             some = [items[i] for i in order[looked : looked + min(64, count - found)]]
             looked += len(some)
-            if cut := [square for _, square, _ in squares.find(some, len(some), rotate=False)]:
+            if cut := [square for group in squares.each([item] for item in some) for _, square, _ in group]:
                 parts.append(inception.read(cut, [None] * len(cut))["inception"])
                 found += len(cut)
                 done(len(cut))
