@@ -36,7 +36,9 @@ class Finder:
 
     def __call__(self, pictures: Sequence[np.ndarray]) -> list[Face | None]:
         """The largest face of each picture uint8 [H, W, 3], or None."""
-        return list(self.each(_largest_face, pictures))
+        if self.pool is None:
+            return find_faces(pictures, self.landmarker)
+        return list(self.pool.map(_largest_face, pictures, chunksize=max(1, len(pictures) // (2 * self.processes))))
 
     def each(self, work: Callable[[FaceLandmarker, Task], Result], tasks: Iterable[Task]) -> Iterator[Result]:
         """work(landmarker, task) for each task, in their order; its errors are raised. Tasks far beyond the last result that was taken are not begun.
@@ -81,5 +83,5 @@ def _do(work: Callable[[FaceLandmarker, Task], Result], task: Task) -> Result:
     return work(_landmarker(), task)
 
 
-def _largest_face(landmarker: FaceLandmarker, picture: np.ndarray) -> Face | None:
-    return find_faces([picture], landmarker)[0]
+def _largest_face(picture: np.ndarray) -> Face | None:
+    return find_faces([picture], _landmarker())[0]
