@@ -236,8 +236,8 @@ def _targets(pool: Sequence[Item], count: int, squares: Squares) -> list[Found]:
     strata = [np.flatnonzero((direction == a) & (third == b)) for a in range(5) for b in range(3)]
     order = [i for round_ in zip_longest(*strata) for i in round_ if i is not None]  # one of each stratum after the other
     chosen: list[Found] = []
-    for i, seen in zip(order, squares.seen_again(found[i][1] for i in order), strict=False):
-        chosen += [found[i]] if seen else []
+    for i, again in zip(order, squares.seen_again(found[i][1] for i in order), strict=False):
+        chosen += [found[i]] if again else []
         if len(chosen) == count:
             break
     if not chosen:
