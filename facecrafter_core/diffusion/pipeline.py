@@ -14,7 +14,6 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel
 
-from ..batch import common_length
 from ..control.adapter import FaceCrafterAdapter, load_adapter, save_adapter
 from ..control.branches import Packed, pack
 from ..errors import ModelError
@@ -23,6 +22,7 @@ from .arc2face import load_arc2face, means_downloads, of_type
 from .families import DEMO_FOLDER, Family, check_parts, family_of
 from .guidance import Guidance, GuidedRun, guidance_coefficients
 from .identity_tokens import encode_identity_tokens
+from .inputs import check_inputs
 from .passes import Conditions, Pass, halves, prepare_pass
 from .processors import check_branches, install_branches, project_context
 from .rows import forward_rows, must_be_called_whole
@@ -227,7 +227,7 @@ class FaceCrafterPipeline(DiffusionPipeline):
         if not all(map(np.isfinite, alphas.values())):
             raise ModelError(f"Expected alphas that are finite numbers, found {alphas}.")
         check_scheduler(self.scheduler)
-        identity, landmarks, emotion = self._conditions(identity, landmarks, emotion, count)
+        identity, landmarks, emotion = check_inputs(identity, landmarks, emotion, count, self._execution_device)
         batch = len(identity)
         if guidance.pictures not in (0, 1, batch):
             raise ModelError(f"Expected guidance weights for 1 or {batch} pictures, found {guidance.pictures}.")
@@ -386,33 +386,3 @@ class FaceCrafterPipeline(DiffusionPipeline):
         if self.adapter is None:
             raise ModelError("Landmarks or an emotion were given, but no adapter is loaded. Load one with set_adapter, or leave them out.")
         return self.adapter.to(device, dtype)
-
-    def _conditions(self, identity: Any, landmarks: Any, emotion: Any, count: int) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Checked conditions, each [B x count, ...]; landmarks, which are drawn there, stay on the host."""
-        identity = _batched(identity, 1, "identity")
-        landmarks = None if landmarks is None else _batched(landmarks, 2, "landmarks")
-        if landmarks is not None and landmarks.shape[1:] != (478, 3):
-            raise ModelError(f"Expected landmarks of shape [478, 3] or [B, 478, 3], found {list(landmarks.shape)}.")
-        emotion = emotion.vector if isinstance(emotion, Emotion) else emotion
-        emotion = None if emotion is None else _batched(emotion, 1, "emotion")
-        if emotion is not None and emotion.shape[1] != 10:
-            raise ModelError(f"Expected emotion vectors of shape [10] or [B, 10], found {list(emotion.shape)}.")
-        given = {n: t for n, t in (("identity", identity), ("landmarks", landmarks), ("emotion", emotion)) if t is not None}
-        batch = common_length(ModelError, **{name: len(tensor) for name, tensor in given.items()})
-        for name, tensor in given.items():
-            given[name] = tensor.expand(batch, *tensor.shape[1:]).repeat_interleave(count, dim=0)
-        device = self._execution_device
-        for name in given.keys() - {"landmarks"}:  # they are drawn on the host
-            given[name] = given[name].to(device)
-        return given["identity"], given.get("landmarks"), given.get("emotion")
-
-
-def _batched(value: Any, ndim: int, name: str) -> Tensor:
-    tensor = torch.as_tensor(np.asarray(value) if isinstance(value, (list, tuple)) else value).float()
-    if tensor.ndim == ndim:
-        tensor = tensor[None]
-    if tensor.ndim != ndim + 1 or not len(tensor):
-        raise ModelError(f"Expected {name} with {ndim} dimensions, or {ndim + 1} for a batch, found shape {list(tensor.shape)}.")
-    if not torch.isfinite(tensor).all():
-        raise ModelError(f"The {name} holds numbers that are not finite. Extract it again.")
-    return tensor

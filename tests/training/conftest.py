@@ -4,7 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(Path(__file__).parent))
 
 from stage_world import QUICK  # noqa: E402
@@ -38,3 +40,14 @@ def short_report(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     monkeypatch.setattr(report, "EMOTIONS", ("happy",))
     monkeypatch.setattr(report.Report.__init__, "__defaults__", (1,))
     return make_prepared(tmp_path / "prepared", side=32)
+
+
+@pytest.fixture(scope="session")
+def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three people with two photos each."""
+    folder = tmp_path_factory.mktemp("people")
+    for i, portrait in enumerate(sorted((ROOT / "demo/samples").glob("*.jpg"))):
+        file = folder / f"person_{i // 2}" / f"{i}.png"
+        file.parent.mkdir(exist_ok=True)
+        Image.open(portrait).resize((256, 256)).save(file)
+    return folder

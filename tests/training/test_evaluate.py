@@ -17,32 +17,16 @@ import torch
 from PIL import Image
 
 from facecrafter_core.diffusion.guidance import APPROXIMATIONS, Guidance
-from facecrafter_core.errors import MetricError, NoFaceError, PhotoError
-from facecrafter_core.faces.identity import DemoIdentityEncoder
-from facecrafter_core.faces.landmarker import FaceLandmarker
+from facecrafter_core.errors import MetricError, PhotoError
 from training import evaluate, progress
-from training.benchmark import Wanted, directions, load_plan, make_plan, save_plan
-from training.finder import Finder
-from training.methods import Conditions, Folder, count_parameters
+from training.benchmark import load_plan, save_plan
+from training.methods import Folder, count_parameters
 from training.origin import digest_of_pipe
 from training.readings import gather
-from training.sources import open_source
 
 ROOT = Path(__file__).resolve().parents[2]
-PORTRAITS = sorted((ROOT / "demo/samples").glob("*.jpg"))
 CONTROL = ("--targets", "2", "--count", "2")
 CONDITIONS = ("--conditions", "identity only", "+ landmarks")
-
-
-@pytest.fixture(scope="module")
-def people(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Three people with two photos each."""
-    folder = tmp_path_factory.mktemp("people")
-    for i, portrait in enumerate(PORTRAITS):
-        file = folder / f"person_{i // 2}" / f"{i}.png"
-        file.parent.mkdir(exist_ok=True)
-        Image.open(portrait).resize((256, 256)).save(file)
-    return folder
 
 
 def run(monkeypatch: pytest.MonkeyPatch, benchmark: str, people: Path, out: Path, *more: str) -> dict:
@@ -73,69 +57,6 @@ def test_the_control_benchmark_writes_its_folder(controlled: Path):
     assert "its errors flatter the method: bundled, + landmarks." in text and "weights missing: facecrafter assets download inception" in text
     assert all((controlled / f"{kind} {name}").is_file() for name in ("bundled, + landmarks.png",) for kind in ("scatter",))
     assert (controlled / "sheet bundled, + landmarks.jpg").is_file()
-
-
-def test_no_one_is_asked_for_with_a_photo_of_their_own(people: Path):
-    plan = make_plan(open_source(people)[1], Wanted("control", "", "all", 128, 0, identities=2, targets=2, count=10), Finder(1))
-    assert len(set(zip(plan.identity.tolist(), plan.target.tolist(), strict=True))) == len(plan) >= 2
-
-
-class Forgetful(FaceLandmarker):
-    """Loses the face in the first square that is cut."""
-
-    lost = False
-
-    def find_face(self, photo, choose="largest"):
-        if photo.shape[0] == 128 and not self.lost:
-            self.lost = True
-            raise NoFaceError("none")
-        return super().find_face(photo, choose)
-
-
-def test_heads_are_sorted_by_the_side_to_which_they_are_turned_furthest():
-    """Beyond 12 degrees of yaw and 8 of pitch; the camera that looks from above (5 degrees in all photos) turns nobody."""
-    angles = np.array([[0, 0], [-20, 4], [30, -4], [5, -15], [-13, 25], [11, 7], [0, 0]], np.float32) - (0, 5)
-    assert directions(angles).tolist() == [0, 1, 2, 3, 4, 0, 0]
-
-
-def test_what_is_passed_over_and_what_there_is_too_little_of_is_told(people: Path, tmp_path: Path):
-    shutil.copytree(people, tmp_path / "people")
-    (tmp_path / "people/person_0/broken.png").write_bytes(b"no picture")
-    Image.new("RGB", (64, 64)).save(tmp_path / "people/person_1/black.png")
-    wanted = Wanted("control", "", "all", 128, 0, identities=2, targets=9, count=50)
-    plan = make_plan(open_source(tmp_path / "people")[1], wanted, Finder(1, Forgetful()))
-    looked, fewer = plan.notes
-    assert "1 unreadable" in looked and "1 without a face" in looked and "1 whose face is lost in its square" in looked
-    assert fewer == f"Fewer than asked for: {len(plan.targets)} of 9 targets, {len(plan)} of 50 pairs."
-    save_plan(plan, tmp_path / "out")
-    again = load_plan(tmp_path / "out")
-    assert (again.wanted, again.notes, again.settings) == (plan.wanted, plan.notes, plan.settings)
-
-
-def test_an_identity_that_the_recogniser_cannot_read_is_named(people: Path, monkeypatch: pytest.MonkeyPatch):
-    plan = make_plan(open_source(people)[1], Wanted("identity", "", "all", 128, 0, identities=2, each=1), Finder(1))
-    found = iter([torch.ones(1, 128)])
-
-    def blind(self: DemoIdentityEncoder, crops: torch.Tensor) -> torch.Tensor:
-        if (vector := next(found, None)) is None:
-            raise NoFaceError("InsightFace's detector found no face.")
-        return vector
-
-    monkeypatch.setattr(DemoIdentityEncoder, "encode", blind)
-    with pytest.raises(MetricError, match="identities/001.png of the plan cannot be read: InsightFace's detector found no face. Leave that person out"):
-        _ = Conditions(plan, "demo", ROOT / "demo", Finder(1)).identities
-
-
-def test_in_a_flat_folder_each_photo_is_a_person_compared_with_the_same_photo(people: Path, tmp_path: Path):
-    """Synth-500's layout."""
-    for i, portrait in enumerate(sorted(people.rglob("*.png"))):
-        shutil.copy(portrait, tmp_path / f"{i}.png")
-    wanted = Wanted("identity", "", "all", 128, 0, identities=500, each=2)
-    plan = make_plan(open_source(tmp_path)[1], wanted, Finder(1))
-    assert len(plan) == 2 * 6 and not plan.targets and plan.other_photo == 0 and "6 of 500 identities" in plan.notes[1]
-    assert all((a == b).all() for a, b in zip(plan.identities, plan.references, strict=True))
-    several = make_plan(open_source(people)[1], wanted, Finder(1))
-    assert several.other_photo == 3 and not any((a == b).all() for a, b in zip(several.identities, several.references, strict=True))
 
 
 def test_a_stopped_run_goes_on_and_gives_the_same_numbers(controlled: Path, people: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
