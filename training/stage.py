@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from facecrafter_core.control.adapter import FaceCrafterAdapter, load_adapter, read_adapter_metadata, save_adapter
 from facecrafter_core.control.config import PRESETS
@@ -249,7 +249,7 @@ def prepare_model(config: StageConfig, world: World, landmark: bool, emotion: bo
     if world.rank == 0:
         print(f"start: {', '.join(origins)}", flush=True)
     low = arithmetic(config, world.device)
-    unet.to(world.device, low, memory_format=torch.channels_last)
+    nn.Module.to(unet, world.device, low, memory_format=torch.channels_last)  # diffusers' own warns of an empty list of modules
     encoder.to(world.device, torch.float32 if text_encoder else low).requires_grad_(text_encoder)
     if config.gradient_checkpointing:
         unet.enable_gradient_checkpointing()
