@@ -1,6 +1,7 @@
 """Preparing images for training, on one core: reading, landmarks, the whole CPU part, and end to end with the demo's networks.
 
     python benchmarks/prepare.py [--images 64] [--device cpu]
+    python benchmarks/prepare.py --full --device cuda       # autoencoder and EmoNet of the full size alone, untrained
 
 The images are variations of scikit-image's astronaut, 1024 x 1024 JPEGs in a temporary folder. Prints images a second.
 """
@@ -24,7 +25,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--images", type=int, default=64)
     parser.add_argument("--device", default="cpu")
+    parser.add_argument("--full", action="store_true", help="only the full size's networks, which need no download: random weights, random pictures")
     options = parser.parse_args()
+    if options.full:
+        full_size_networks(options.device, options.images)
+        return
 
     import cv2
     import torch
@@ -68,6 +73,29 @@ def main() -> None:
 
         rate("networks, mask, drawing", lambda: networks(seen[:few]), few)
         rate("end to end", lambda: extractor(items[:few]), few)
+
+
+def full_size_networks(device: str, images: int) -> None:
+    """As training/extract.py calls them. Arc2Face's recogniser, by ONNX Runtime on the CPU or a GPU, is not among them."""
+    import torch
+
+    from facecrafter_core.diffusion.families import FULL, new_autoencoder
+    from facecrafter_core.faces.emonet import EmoNet
+    from training.extract import BATCH
+
+    size, batch = FULL.image_size, BATCH["full"]
+    with torch.device(device), torch.inference_mode():
+        vae, emonet = new_autoencoder(FULL).eval(), EmoNet().eval()
+        pictures, looks = torch.rand(batch, 3, size, size) * 2 - 1, torch.rand(batch, 3, 256, 256)
+        for name, work in (("autoencoder", lambda: vae.encode(pictures).latent_dist.mean), ("EmoNet", lambda: emonet(looks))):
+            for _ in range(3):
+                work()
+            start, done = time.perf_counter(), 0
+            while done < images:
+                found = work()
+                done += batch
+            found.sum().item()  # waits for the device
+            print(f"{name:<44}{done / (time.perf_counter() - start):8.1f} images/s", flush=True)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,7 @@ from ..control.branches import Packed, pack
 from ..errors import ModelError
 from ..faces.emotion import Emotion
 from .arc2face import load_arc2face, means_downloads, of_type
+from .channels_last import to_channels_last
 from .families import DEMO_FOLDER, Family, check_parts, family_of
 from .guidance import Guidance, GuidedRun, guidance_coefficients
 from .identity_tokens import encode_identity_tokens
@@ -274,9 +275,10 @@ class FaceCrafterPipeline(DiffusionPipeline):
         return self.decode(latents, output_type)
 
     def encode_context(self, identity: Tensor, with_none: bool = True) -> dict[str, Tensor]:
-        """identity [B, D] -> the 77-token contexts "id" and, if asked for, "none", each [B, 77, width]."""
+        """identity [B, D] -> the 77-token contexts "id" and, if asked for, "none", each [B, 77, width], on its device."""
         count = len(identity)
-        found = encode_identity_tokens(self.text_encoder, self.family, identity, with_none).to(self.unet.dtype)
+        found = encode_identity_tokens(self.text_encoder, self.family, identity, with_none)
+        found = found.to(identity.device, self.unet.dtype)  # from the CPU, where the encoder is offloaded part by part
         return {"id": found[:count]} | ({"none": found[count:].expand(count, -1, -1)} if with_none else {})
 
     def project_contexts(self, contexts: dict[str, Tensor]) -> dict[str, Packed]:
@@ -353,12 +355,13 @@ class FaceCrafterPipeline(DiffusionPipeline):
             options: for torch.compile; its mode is "reduce-overhead" (a CUDA graph, no launches between kernels) where none is given.
         """
         options = {"dynamic": False, "fullgraph": True} | (options or {"mode": "reduce-overhead"})
-        self.unet.to(memory_format=torch.channels_last)
+        to_channels_last(self.unet)
         if must_be_called_whole(self.unet):
             self.unet.compile(**options)
         else:
             self._forward_rows = torch.compile(forward_rows, **options)
-        self.vae.to(memory_format=torch.channels_last).decoder.compile(**options)
+        to_channels_last(self.vae)
+        self.vae.decoder.compile(**options)
         return self
 
     @torch.inference_mode()

@@ -18,8 +18,10 @@ from diffusers import (
     UniPCMultistepScheduler,
 )
 from diffusers.pipelines import pipeline_utils
+from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
+from facecrafter_core.diffusion.channels_last import ChannelsLastGroupNorm, to_channels_last
 from facecrafter_core.diffusion.families import DEMO, DEMO_FOLDER, new_scheduler
 from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
 from facecrafter_core.diffusion.processors import install_branches
@@ -166,3 +168,22 @@ def test_an_adapter_of_another_family_is_refused(pipe):
 def test_a_folder_that_is_no_base_is_refused(tmp_path):
     with pytest.raises(ModelError, match="expected folders unet, vae, text_encoder, scheduler"):
         FaceCrafterPipeline.from_pretrained(tmp_path)
+
+
+@pytest.mark.parametrize("shape", [(2, 64, 8, 6), (2, 64, 48)], ids=["picture", "tokens"])
+def test_a_compiled_group_norm_in_channels_last_is_torchs(shape: tuple[int, ...]):
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.GroupNorm(8, 64), nn.GroupNorm(8, 64, affine=False))
+    nn.init.normal_(network[0].weight)
+    nn.init.normal_(network[0].bias)
+    values = 3 * torch.randn(shape) + 20
+    if len(shape) == 4:
+        values = values.to(memory_format=torch.channels_last)
+    expected = network(values)
+    to_channels_last(network)
+    assert isinstance(network[0], ChannelsLastGroupNorm) and type(network[1]) is nn.GroupNorm
+    assert torch.equal(network(values), expected), "not compiled, it is torch's own"
+    found = torch.compile(network[0], backend="eager", fullgraph=True)(values)
+    torch.testing.assert_close(network[1](found), expected, atol=1e-5, rtol=1e-4)
+    if len(shape) == 4:
+        assert found.is_contiguous(memory_format=torch.channels_last)
