@@ -1,6 +1,7 @@
 """Gathers a trained run into the demo folder: fp16 weights in diffusers' layout, beside the adapter and the small networks.
 
     python -m training.export_demo --models runs/demo --out demo
+    python -m training.export_demo --models runs/demo --run runs/demo/joint --out demo      # with the adapter and the text encoder of the joint stage
     python -m training.export_demo --untrained --out somewhere      # random weights of the same shapes, for tests
 """
 
@@ -33,6 +34,7 @@ NETWORKS = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, help="a run's folder")
+    parser.add_argument("--run", type=Path, help="a run of training.train_joint on that base, whose adapter and text encoder take the place of the first ones")
     parser.add_argument("--untrained", action="store_true")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
@@ -41,7 +43,7 @@ def main() -> None:
     if args.untrained:
         export_untrained(args.out)
     else:
-        export(args.models, args.out)
+        export(args.models, args.out, args.run)
     index = {"_class_name": "FaceCrafterPipeline", "unet": ["diffusers", "UNet2DConditionModel"], "vae": ["diffusers", "AutoencoderTiny"]}
     index |= {"text_encoder": ["transformers", "CLIPTextModel"], "scheduler": ["diffusers", "DDPMScheduler"]}
     (args.out / "model_index.json").write_text(json.dumps(index, indent=2) + "\n")
@@ -66,17 +68,18 @@ def _drop_settings(path: Path, *names: str) -> None:
     path.write_text(json.dumps(settings, indent=2) + "\n")
 
 
-def export(models: Path, out: Path) -> None:
+def export(models: Path, out: Path, run: Path | None = None) -> None:
     from diffusers import AutoencoderTiny, UNet2DConditionModel
 
     unet = UNet2DConditionModel.from_pretrained(models / "unet")
-    save_parts(unet, AutoencoderTiny.from_pretrained(models / "vae"), load_text_encoder(models / "text_encoder"), out)
+    save_parts(unet, AutoencoderTiny.from_pretrained(models / "vae"), load_text_encoder((run or models) / "text_encoder"), out)
     for name, (outputs, _) in NETWORKS.items():
         store(load_face_network(models / f"{name}.safetensors", outputs), out / f"{name}.safetensors")
     network = emotion_network()
     network.load_state_dict(load_file(str(models / "emotion/model.safetensors")))
     store(network, out / "emotion/model.safetensors")
-    save_adapter(load_adapter(models / "adapter.safetensors"), out / "adapter.safetensors", torch.float16, stage="simple", license="apache-2.0")
+    adapter = load_adapter((run or models) / "adapter.safetensors")
+    save_adapter(adapter, out / "adapter.safetensors", torch.float16, stage="joint" if run else "simple", license="apache-2.0")
 
 
 def export_untrained(out: Path) -> None:

@@ -18,5 +18,12 @@ python -m training.train_identity --data "$faces" --out "$WORK/evaluators/emotio
 python -m training.train_emotion --data "$faces" --out "$WORK/emotion/model.safetensors"
 python -m training.prepare --source "$faces" --out "$WORK/prepared" --family demo --models "$WORK" --drawings --processes "$PROCESSES" --device "$DEVICE"
 torchrun --nproc-per-node "$GPUS" -m training.train_base --data "$WORK/prepared" --models "$WORK" --out "$WORK" --minutes "$MINUTES" --batch 512 --compile --report-every 2500
-python -m training.export_demo --models "$WORK" --out demo
+python -m training.export_demo --models "$WORK" --out "$WORK/base"
+
+# The paper's two stages on that base, the modules starting as they came with it.
+for module in landmark emotion; do
+  python -m training.pretrain --preset demo_pretrain --module "$module" --data "$WORK/prepared" --base "$WORK/base" --init "$WORK/base/adapter.safetensors" --steps 1000 --learning-rate 3e-4 --out "$WORK/stages/$module"
+done
+python -m training.train_joint --preset demo_joint --data "$WORK/prepared" --base "$WORK/base" --init "$WORK/stages/landmark/adapter.safetensors" "$WORK/stages/emotion/adapter.safetensors" --out "$WORK/stages/joint"
+python -m training.export_demo --models "$WORK" --run "$WORK/stages/joint" --out demo
 python -m training.evaluate_demo --data "$faces" --models demo --out "$WORK/evaluation"

@@ -1,20 +1,20 @@
 #!/usr/bin/env bash
-# The paper's two stages on the frozen demo base, with three seeds, and the tables of each stage on the 200 held-out people.
+# The paper's two stages on the frozen demo base, with three seeds, and the tables of each stage and of the bundled demo on the 200 held-out people.
 #
-#   FACES=runs/demo/faces PREPARED=runs/demo/prepared WORK=runs/stages bash training/recipes/stages.sh
+#   FACES=runs/demo/faces PREPARED=runs/demo/prepared BASE=runs/demo/base WORK=runs/stages bash training/recipes/stages.sh
 #
-# FACES and PREPARED are what training/recipes/demo.sh leaves. The runs share the GPUS, or those of CUDA_VISIBLE_DEVICES, each on one of them; the output of a run is in its
+# FACES, PREPARED and BASE are what training/recipes/demo.sh leaves; DEMO is the demo whose own tables are made. The runs share the GPUS, or those of CUDA_VISIBLE_DEVICES, each on one of them; the output of a run is in its
 # folder. Adapters that are there are not trained again.
 set -euo pipefail
-: "${FACES:?rendered people}" "${PREPARED:?their features}" "${WORK:=runs/stages}" "${BASE:=demo}" "${GPUS:=1}" "${SEEDS:=0 1 2}" "${DEMO_FLAGS:=}" "${MEASURE_FLAGS:=--steps 12}" "${EVALUATE_FLAGS:=--steps 12 --identities 200 --targets 200 --count 500 --processes 3}"
+: "${FACES:?rendered people}" "${PREPARED:?their features}" "${WORK:=runs/stages}" "${BASE:?the demo before its joint stage}" "${DEMO:=demo}" "${GPUS:=1}" "${SEEDS:=0 1 2}" "${DEMO_FLAGS:=}" "${MEASURE_FLAGS:=--steps 12}" "${EVALUATE_FLAGS:=--steps 12 --identities 200 --targets 200 --count 500 --processes 3}"
 
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-4}"  # of each run: many that each take all processors spend their time waiting for each other
 IFS=, read -ra cards <<<"${CUDA_VISIBLE_DEVICES-$(seq -s, 0 $((GPUS - 1)))}" || true
 on() { export CUDA_VISIBLE_DEVICES="${cards[$(($1 % (${#cards[@]} > 0 ? ${#cards[@]} : 1)))]-}"; }  # of a run in the background
 logged() { mkdir -p "$1"; "${@:2}" >"$1/output.txt" 2>&1 || { echo "failed: ${*:2}"; tail -n 20 "$1/output.txt"; return 1; }; }
 run() { on $((2 * seed + $1)); logged "$out/$2" python -m "training.$3" "${@:4}" --out "$out/$2" --data "$PREPARED" --base "$BASE" --seed "$seed" $DEMO_FLAGS; }
-measure() { on ${#jobs[@]}; logged "$1" python -m training.evaluate_demo --data "$FACES" --models "$BASE" --out "$1" $MEASURE_FLAGS "${@:2}"; }
-evaluate() { on ${#jobs[@]}; logged "$2" python -m training.evaluate "$1" --source "$FACES" --models "$BASE" --out "$2" $EVALUATE_FLAGS "${@:3}"; }
+measure() { on ${#jobs[@]}; logged "$1" python -m training.evaluate_demo --data "$FACES" --out "$1" $MEASURE_FLAGS "${@:2}"; }
+evaluate() { on ${#jobs[@]}; logged "$2" python -m training.evaluate "$1" --source "$FACES" --out "$2" $EVALUATE_FLAGS "${@:3}"; }
 jobs=()
 finish() { for job in "${jobs[@]}"; do wait "$job"; done; jobs=(); }
 
@@ -31,25 +31,20 @@ train() {  # both modules apart, then together, with and without the AD loss
 for seed in $SEEDS; do train "$seed" & jobs+=($!); done
 finish
 for benchmark in control identity; do
-  evaluate "$benchmark" "$WORK/bundled/$benchmark" & jobs+=($!)
+  evaluate "$benchmark" "$WORK/bundled/$benchmark" --models "$DEMO" & jobs+=($!)
   for seed in $SEEDS; do
     out="$WORK/seed$seed"
-    methods=(--method "pretrained=$out/landmark/adapter.safetensors,$out/emotion/adapter.safetensors")
+    methods=(--models "$BASE" --method "pretrained=$out/landmark/adapter.safetensors,$out/emotion/adapter.safetensors")
     methods+=(--method "joint=$out/joint/adapter.safetensors" --method "joint without AD=$out/joint_without_ad/adapter.safetensors")
     evaluate "$benchmark" "$out/$benchmark" "${methods[@]}" & jobs+=($!)
   done
   finish
 done
-measure "$WORK/bundled/demo" & jobs+=($!)
-for seed in $SEEDS; do
-  out="$WORK/seed$seed"
-  measure "$out/demo" --adapter "$out/joint/adapter.safetensors" --text-encoder "$out/joint/text_encoder" & jobs+=($!)
-done
-read -r seed _ <<<"$SEEDS"
-joint="joint=$WORK/seed$seed/joint/adapter.safetensors"
+measure "$WORK/bundled/demo" --models "$DEMO" & jobs+=($!)
+measure "$WORK/base/demo" --models "$BASE" & jobs+=($!)
 # What is lost by evaluating fewer rows of Eq. 6.
-evaluate control "$WORK/approximations" --steps 25 --count 200 --conditions "+ both" --approximate --method "$joint" & jobs+=($!)
+evaluate control "$WORK/approximations" --models "$DEMO" --steps 25 --count 200 --conditions "+ both" --approximate & jobs+=($!)
 # What the weights of Eq. 6 do, and the alphas, on people for choosing settings: two pictures.
-evaluate control "$WORK/weights" --split validation --conditions "+ both" --count 50 --grid 0.5 1 2 3 4 --method "$joint" & jobs+=($!)
-evaluate control "$WORK/alphas" --split validation --conditions "+ both" --count 50 --grid 0 0.5 1 1.5 --grid-over alpha --method "$joint" & jobs+=($!)
+evaluate control "$WORK/weights" --models "$DEMO" --split validation --conditions "+ both" --count 50 --grid 0.5 1 2 3 4 & jobs+=($!)
+evaluate control "$WORK/alphas" --models "$DEMO" --split validation --conditions "+ both" --count 50 --grid 0 0.5 1 1.5 --grid-over alpha & jobs+=($!)
 finish
