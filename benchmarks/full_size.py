@@ -129,11 +129,12 @@ class Bench:
         scheduler.set_timesteps(25)
         timestep, table = scheduler.timesteps[12], guidance_coefficients(Guidance(), 1.0)
         on_device = timestep.to(self.device)
+        (time,) = pipe.project_time(on_device.reshape(1)) if unet is None else (None,)  # once a run, as the pipeline does
         generators = [torch.Generator().manual_seed(i) for i in range(images)]
 
         def run() -> Tensor:
             if unet is None:
-                found = pipe.predict_rows(latents, on_device, passes, static)
+                found = pipe.predict_rows(latents, on_device, passes, static, time)
             else:
                 out = unet(torch.cat([latents] * len(FOUR)), on_device, passes[0].context, return_dict=False)[0]
                 found = dict(zip(FOUR, out.chunk(len(FOUR)), strict=True))

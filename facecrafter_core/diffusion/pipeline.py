@@ -26,7 +26,7 @@ from .identity_tokens import encode_identity_tokens
 from .inputs import check_inputs
 from .passes import Conditions, Pass, halves, prepare_pass
 from .processors import check_branches, install_branches, project_context
-from .rows import forward_rows, must_be_called_whole
+from .rows import forward_rows, must_be_called_whole, project_time, share_time
 from .schedulers import NoWaiting, check_scheduler, noise_levels, takes_generator
 from .text_encoder import load_text_encoder, save_text_encoder
 
@@ -254,16 +254,16 @@ class FaceCrafterPipeline(DiffusionPipeline):
         latents = torch.stack(noise).to(contexts["id"]) * self.scheduler.init_noise_sigma
         step_kwargs = {"generator": generators} if takes_generator(self.scheduler) else {}
         passes: dict[tuple[str, ...], list[Pass]] = {}
+        on_device = self.scheduler.timesteps.to(latents.device)
+        times = self.project_time(on_device)
         with self.progress_bar(total=len(tables)) as bar:
-            for i, (timestep, on_device, table) in enumerate(
-                zip(self.scheduler.timesteps, self.scheduler.timesteps.to(latents.device), tables, strict=True)
-            ):
+            for i, (timestep, table) in enumerate(zip(self.scheduler.timesteps, tables, strict=True)):
                 coefficients = run.coefficients(table)
                 key = tuple(coefficients)
                 if key not in passes:
                     passes[key] = [prepare_pass(conditions, key, slice(0, batch))]
                 model_input = self.scheduler.scale_model_input(latents, timestep)
-                guided = run.combine(self.predict_rows(model_input, on_device, passes[key], conditions), coefficients)
+                guided = run.combine(self.predict_rows(model_input, on_device[i], passes[key], conditions, times[i]), coefficients)
                 with NoWaiting():
                     latents = self.scheduler.step(guided, timestep, latents, **step_kwargs).prev_sample
                 bar.update()
@@ -307,10 +307,17 @@ class FaceCrafterPipeline(DiffusionPipeline):
             projected["emotion"] = pack(adapter.emotion_branch.project(adapter.encode_emotion(emotion)))
         return projected
 
-    def predict_rows(self, latents: Tensor, timestep: Tensor, passes: list[Pass], conditions: Conditions) -> dict[str, Tensor]:
+    def project_time(self, timesteps: Tensor) -> Sequence[Tensor | None]:
+        """timesteps [N] -> what predict_rows takes as the time of each step; nothing where the UNet is called as a whole, with the timestep."""
+        return [None] * len(timesteps) if must_be_called_whole(self.unet) else project_time(self.unet, timesteps).split(1)
+
+    def predict_rows(self, latents: Tensor, timestep: Tensor, passes: list[Pass], conditions: Conditions, time: Tensor | None = None) -> dict[str, Tensor]:
         """The prediction of each guidance row, [B, 4, h, w], at latents [B, 4, h, w].
 
         A pass that does not fit into memory is split in two, in `passes` itself, so that later steps do not try again.
+
+        Args:
+            timestep: [], on the device. time: its part of project_time; made here where it is missing.
 
         Raises:
             ModelError: not even one row of one picture fits.
@@ -323,7 +330,7 @@ class FaceCrafterPipeline(DiffusionPipeline):
             one = queue.pop(0)
             found = None
             try:
-                found = self._predict(latents[one.pictures], timestep, one)
+                found = self._predict(latents[one.pictures], timestep, one, time)
             except torch.cuda.OutOfMemoryError as error:
                 if not halves(one):
                     size = self.family.image_size
@@ -339,11 +346,12 @@ class FaceCrafterPipeline(DiffusionPipeline):
                 parts.setdefault(row, []).append(prediction)
         return {row: torch.cat(predictions) if len(predictions) > 1 else predictions[0] for row, predictions in parts.items()}
 
-    def _predict(self, latents: Tensor, timestep: Tensor, one: Pass) -> Tensor:
+    def _predict(self, latents: Tensor, timestep: Tensor, one: Pass, time: Tensor | None) -> Tensor:
         attention = {"branches": one.branches, "projected": one.projected}
         if must_be_called_whole(self.unet):
             return self.unet(torch.cat([latents] * len(one.rows)), timestep, one.context, cross_attention_kwargs=attention, return_dict=False)[0]
-        return self._forward_rows(self.unet, latents, timestep, one.context, attention)
+        (time,) = self.project_time(timestep.reshape(1)) if time is None else (time,)
+        return self._forward_rows(self.unet, latents, time, one.context, attention)
 
     def compile(self, **options: Any) -> FaceCrafterPipeline:
         """Compiles the denoiser and the decoder for the pictures to come; the numbers stay the same to rounding.
@@ -356,6 +364,7 @@ class FaceCrafterPipeline(DiffusionPipeline):
         """
         options = {"dynamic": False, "fullgraph": True} | (options or {"mode": "reduce-overhead"})
         to_channels_last(self.unet)
+        share_time(self.unet)
         if must_be_called_whole(self.unet):
             self.unet.compile(**options)
         else:

@@ -8,15 +8,51 @@ from __future__ import annotations
 
 from typing import Any
 
+import torch
 from diffusers import UNet2DConditionModel
+from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 
-def forward_rows(unet: nn.Module, latents: Tensor, timestep: Tensor, context: Tensor, attention: dict[str, Any]) -> Tensor:
+class TimeProjection(nn.Linear):
+    """A residual block's projection of the time embedding, which takes the block's columns of what project_time has made for all blocks.
+
+    In a block that leaves the activation to it (`skip_time_act`), so that the time embedding itself still gives what it did.
+    """
+
+    columns: slice
+
+    def forward(self, time: Tensor) -> Tensor:
+        return super().forward(nn.functional.silu(time)) if time.shape[-1] == self.in_features else time[:, self.columns]
+
+
+def share_time(unet: nn.Module) -> None:
+    """Lets project_time make what all residual blocks add for the time; nothing where the blocks are not SD 1.5's."""
+    blocks, start = _residual_blocks(unet), 0
+    if all(type(block.time_emb_proj) is nn.Linear and isinstance(block.nonlinearity, nn.SiLU) and not block.skip_time_act for block in blocks):
+        for block in blocks:
+            projection, block.skip_time_act = block.time_emb_proj, True
+            projection.__class__, projection.columns = TimeProjection, slice(start, start + projection.out_features)
+            start += projection.out_features
+
+
+def project_time(unet: nn.Module, timesteps: Tensor) -> Tensor:
+    """timesteps [N] -> what forward_rows reads in each of N steps, [N, .]: static over a run, so made once.
+
+    The time embedding; after share_time, its projections of all residual blocks side by side.
+    """
+    time = unet.time_embedding(unet.time_proj(timesteps).to(unet.dtype))
+    projections = [block.time_emb_proj for block in _residual_blocks(unet)]
+    if all(type(projection) is TimeProjection for projection in projections):
+        return torch.cat([projection(time) for projection in projections], dim=1)
+    return time
+
+
+def forward_rows(unet: nn.Module, latents: Tensor, time: Tensor, context: Tensor, attention: dict[str, Any]) -> Tensor:
     """The same numbers as `unet(torch.cat([latents] * rows), timestep, context, attention)`, with less work.
 
     Args:
-        latents: [B, 4, h, w]. timestep: [].
+        latents: [B, 4, h, w]. time: the timestep's row of project_time, [1, .].
         context: [rows x B, 77, width], row by row.
         attention: keyword arguments of the attention processors.
 
@@ -25,7 +61,6 @@ def forward_rows(unet: nn.Module, latents: Tensor, timestep: Tensor, context: Te
     """
     rows = len(context) // len(latents)
     more = {"encoder_hidden_states": context, "cross_attention_kwargs": attention}
-    time = unet.time_embedding(unet.time_proj(timestep.reshape(1)).to(latents.dtype))  # [1, width]: of all rows
     hidden = unet.conv_in(latents)
     skips = [hidden.repeat(rows, 1, 1, 1)]
     for number, block in enumerate(unet.down_blocks):
@@ -47,6 +82,10 @@ def must_be_called_whole(unet: nn.Module) -> bool:
     wrapped = "forward" in vars(unet) or getattr(unet, "_compiled_call_impl", None) is not None
     hooked = bool(unet._forward_pre_hooks or unet._forward_hooks)
     return wrapped or hooked or not isinstance(unet, UNet2DConditionModel) or bool(unet.config.use_linear_projection)
+
+
+def _residual_blocks(unet: nn.Module) -> list[ResnetBlock2D]:
+    return [module for module in unet.modules() if isinstance(module, ResnetBlock2D)]
 
 
 def _for(block: nn.Module, more: dict[str, Any]) -> dict[str, Any]:

@@ -25,6 +25,7 @@ from facecrafter_core.diffusion.channels_last import ChannelsLastGroupNorm, to_c
 from facecrafter_core.diffusion.families import DEMO, DEMO_FOLDER, new_scheduler
 from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
 from facecrafter_core.diffusion.processors import install_branches
+from facecrafter_core.diffusion.rows import TimeProjection, forward_rows, project_time, share_time
 from facecrafter_core.errors import ModelError
 from facecrafter_core.faces.emotion import Emotion
 
@@ -187,3 +188,21 @@ def test_a_compiled_group_norm_in_channels_last_is_torchs(shape: tuple[int, ...]
     torch.testing.assert_close(network[1](found), expected, atol=1e-5, rtol=1e-4)
     if len(shape) == 4:
         assert found.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_what_blocks_add_for_the_time_is_made_once_with_the_same_numbers(pipe, identity):
+    unet, timesteps = copy.deepcopy(pipe.unet), torch.tensor([10, 700])
+    x, context = torch.randn(1, 4, 32, 32), pipe.encode_context(identity[None])["id"]
+    with torch.inference_mode():
+        embedding = project_time(unet, timesteps)
+        expected = [unet(x, t, context, return_dict=False)[0] for t in timesteps]
+        share_time(unet)
+        share_time(unet)  # a second compile() changes nothing
+        together = project_time(unet, timesteps)
+        assert together.shape == (2, sum(p.out_features for p in unet.modules() if isinstance(p, TimeProjection)))
+        assert not torch.equal(together[0], together[1])
+        for i, timestep in enumerate(timesteps):
+            torch.testing.assert_close(unet(x, timestep, context, return_dict=False)[0], expected[i], msg="called as a whole")
+            for time in (embedding, together):
+                torch.testing.assert_close(forward_rows(unet, x, time[i : i + 1], context, {}), expected[i], atol=1e-5, rtol=1e-4)
+    assert list(unet.state_dict()) == list(pipe.unet.state_dict())
