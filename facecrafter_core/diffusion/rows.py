@@ -2,6 +2,7 @@
 
 Rows of a picture have the same latents and differ in what the cross-attention layers read: up to the first of these they are equal. What
 lies before it, a convolution block and a self-attention at the full size of the latents, is computed for the picture and not for each row.
+What depends on the time alone is computed for all steps of a run at once.
 """
 
 from __future__ import annotations
@@ -14,37 +15,39 @@ from diffusers.models.resnet import ResnetBlock2D
 from torch import Tensor, nn
 
 
-class TimeProjection(nn.Linear):
-    """A residual block's projection of the time embedding, which takes the block's columns of what project_time has made for all blocks.
-
-    In a block that leaves the activation to it (`skip_time_act`), so that the time embedding itself still gives what it did.
-    """
+class SharedTimeBlock(ResnetBlock2D):
+    """A residual block that can take its columns of what project_time has made for all blocks, in the place of the time embedding."""
 
     columns: slice
 
-    def forward(self, time: Tensor) -> Tensor:
-        return super().forward(nn.functional.silu(time)) if time.shape[-1] == self.in_features else time[:, self.columns]
+    def forward(self, input_tensor: Tensor, temb: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+        if temb.shape[-1] == self.time_emb_proj.in_features:
+            return super().forward(input_tensor, temb, *args, **kwargs)
+        hidden = self.conv1(self.nonlinearity(self.norm1(input_tensor))) + temb[:, self.columns, None, None]
+        hidden = self.conv2(self.dropout(self.nonlinearity(self.norm2(hidden))))
+        skip = input_tensor if self.conv_shortcut is None else self.conv_shortcut(input_tensor)
+        return (skip + hidden) / self.output_scale_factor
 
 
 def share_time(unet: nn.Module) -> None:
     """Lets project_time make what all residual blocks add for the time; nothing where the blocks are not SD 1.5's."""
     blocks, start = _residual_blocks(unet), 0
-    if all(type(block.time_emb_proj) is nn.Linear and isinstance(block.nonlinearity, nn.SiLU) and not block.skip_time_act for block in blocks):
+    if all(type(b) is ResnetBlock2D and b.time_embedding_norm == "default" and b.upsample is None and b.downsample is None for b in blocks):
         for block in blocks:
-            projection, block.skip_time_act = block.time_emb_proj, True
-            projection.__class__, projection.columns = TimeProjection, slice(start, start + projection.out_features)
-            start += projection.out_features
+            width = block.time_emb_proj.out_features
+            block.__class__, block.columns = SharedTimeBlock, slice(start, start + width)
+            start += width
 
 
 def project_time(unet: nn.Module, timesteps: Tensor) -> Tensor:
     """timesteps [N] -> what forward_rows reads in each of N steps, [N, .]: static over a run, so made once.
 
-    The time embedding; after share_time, its projections of all residual blocks side by side.
+    The time embedding; after share_time, its projections in all residual blocks side by side.
     """
     time = unet.time_embedding(unet.time_proj(timesteps).to(unet.dtype))
-    projections = [block.time_emb_proj for block in _residual_blocks(unet)]
-    if all(type(projection) is TimeProjection for projection in projections):
-        return torch.cat([projection(time) for projection in projections], dim=1)
+    blocks = _residual_blocks(unet)
+    if all(isinstance(block, SharedTimeBlock) for block in blocks):
+        return torch.cat([block.time_emb_proj(block.nonlinearity(time)) for block in blocks], dim=1)
     return time
 
 

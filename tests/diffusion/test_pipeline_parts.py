@@ -25,7 +25,7 @@ from facecrafter_core.diffusion.channels_last import ChannelsLastGroupNorm, to_c
 from facecrafter_core.diffusion.families import DEMO, DEMO_FOLDER, new_scheduler
 from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
 from facecrafter_core.diffusion.processors import install_branches
-from facecrafter_core.diffusion.rows import TimeProjection, forward_rows, project_time, share_time
+from facecrafter_core.diffusion.rows import SharedTimeBlock, forward_rows, project_time, share_time
 from facecrafter_core.errors import ModelError
 from facecrafter_core.faces.emotion import Emotion
 
@@ -199,7 +199,7 @@ def test_what_blocks_add_for_the_time_is_made_once_with_the_same_numbers(pipe, i
         share_time(unet)
         share_time(unet)  # a second compile() changes nothing
         together = project_time(unet, timesteps)
-        assert together.shape == (2, sum(p.out_features for p in unet.modules() if isinstance(p, TimeProjection)))
+        assert together.shape == (2, sum(b.out_channels for b in unet.modules() if isinstance(b, SharedTimeBlock)))
         assert not torch.equal(together[0], together[1])
         for i, timestep in enumerate(timesteps):
             torch.testing.assert_close(unet(x, timestep, context, return_dict=False)[0], expected[i], msg="called as a whole")
