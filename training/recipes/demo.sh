@@ -20,7 +20,7 @@ python -m training.prepare --source "$faces" --out "$WORK/prepared" --family dem
 torchrun --nproc-per-node "$GPUS" -m training.train_base --data "$WORK/prepared" --models "$WORK" --out "$WORK" --minutes "$MINUTES" --batch 512 --compile --report-every 2500
 python -m training.export_demo --models "$WORK" --out "$WORK/base"
 
-# The paper's two stages on that base, the modules starting as they came with it.
+# The paper's two stages on that base, the modules starting as they came with it. The bundled ones saw the first 3,200 of these people.
 for module in landmark emotion; do
   python -m training.pretrain --preset demo_pretrain --module "$module" --data "$WORK/prepared" --base "$WORK/base" --init "$WORK/base/adapter.safetensors" --steps 1000 --learning-rate 3e-4 --out "$WORK/stages/$module"
 done
