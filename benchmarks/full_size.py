@@ -173,18 +173,23 @@ class Bench:
 
     def milliseconds(self, run: Callable[[], Any], repeat: int, inner: int = 1) -> float:
         """Median over `repeat` of the mean of `inner` calls, after three calls."""
-        found = []
+        return self.in_turns([run], repeat, inner)[0]
+
+    def in_turns(self, runs: list[Callable[[], Any]], repeat: int, inner: int = 1) -> list[float]:
+        """milliseconds() of each, in turns: a change of the clock's rate meets all of them."""
+        found: list[list[float]] = [[] for _ in runs]
         with torch.inference_mode():
-            for _ in range(3):
+            for run in runs * 3:
                 run()
             self.wait()
             for _ in range(repeat):
-                start = time.perf_counter()
-                for _ in range(inner):
-                    run()
-                self.wait()
-                found.append(1000 * (time.perf_counter() - start) / inner)
-        return median(found)
+                for times, run in zip(found, runs, strict=True):
+                    start = time.perf_counter()
+                    for _ in range(inner):
+                        run()
+                    self.wait()
+                    times.append(1000 * (time.perf_counter() - start) / inner)
+        return [median(times) for times in found]
 
     def wait(self) -> None:
         if self.device.type == "cuda":
@@ -226,7 +231,9 @@ def main() -> None:
     print("| guided step | ms | against plain | share of the matrix rate |\n|---|---|---|---|", flush=True)
 
     def show(label: str, run: Callable[[], Any], plain: float | None, tflop: float | None) -> float:
-        ms = bench.milliseconds(run, repeat, inner)
+        return print_step(label, bench.milliseconds(run, repeat, inner), plain, tflop)
+
+    def print_step(label: str, ms: float, plain: float | None, tflop: float | None) -> float:
         against = f"{plain / ms:.2f} x" if plain else "-"
         share = f"{100 * tflop / ms * 1000 / rate:.0f}%" if tflop else "-"
         print(f"| {label} | {ms:.2f} | {against} | {share} |", flush=True)
@@ -246,8 +253,9 @@ def main() -> None:
         bench.pipe.compile(mode=options.mode)
         for n in options.images:
             what = f"{n} image{'s' * (n > 1)}, {n * len(FOUR)} rows"
-            bare = show(f"ours compiled without branches, {what}", bench.step(n, branches=False), plain[n], None)
-            ours = show(f"ours compiled, {what}", bench.step(n), plain[n], tflop[n])
+            bare, ours = bench.in_turns([bench.step(n, branches=False), bench.step(n)], repeat, inner)
+            print_step(f"ours compiled without branches, {what}", bare, plain[n], None)
+            print_step(f"ours compiled, {what}", ours, plain[n], tflop[n])
             error = (predictions(bench, n) - expected[n]).abs().max() / expected[n].abs().max()
             print(f"| ... the branches' share | {100 * (1 - bare / ours):.1f}% | | |\n| ... largest difference from eager, of the largest value | {error:.1e} | | |", flush=True)
         print(f"\n| portrait, {options.steps} steps, to the picture on the host | seconds |\n|---|---|\n| ours, exact | {eager / 1000:.3f} |", flush=True)

@@ -53,7 +53,8 @@ class FaceCrafterAdapter(nn.Module):
                 f"but this version draws style {LANDMARK_STYLE}. Use the version of FaceCrafter that the adapter was made with."
             )
         points = np.asarray(torch.as_tensor(landmarks).detach().cpu(), dtype=np.float32)
-        return torch.from_numpy(np.stack([draw_landmarks(p, self.config.picture_size) for p in points]))
+        distinct, places = np.unique(points, axis=0, return_inverse=True)  # many pictures of one face are one drawing
+        return torch.from_numpy(np.stack([draw_landmarks(p, self.config.picture_size) for p in distinct])[places.reshape(-1)])
 
     def encode_landmarks(self, landmarks: Tensor | np.ndarray) -> Tensor:
         """landmarks [B, 478, 3] in units of the picture (0..1) -> landmark tokens [B, T, W]."""

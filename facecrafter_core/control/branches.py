@@ -61,25 +61,6 @@ class PackedBranches:
         return [BranchInput(*packed[layer], alpha, rows) for packed, alpha, rows in self.branches]
 
 
-def side_by_side(branches: Sequence[tuple[Packed, Tensor, slice]]) -> list[tuple[Packed, Tensor, slice]]:
-    """The two branches as one, where the rows of the second follow those of the first: a layer then attends once for both.
-
-    The shorter sequence of tokens is repeated to the length of the longer one: a softmax over tokens that come n times each has the same mean.
-    Branches that share rows, or of which neither length divides the other, are returned as they are.
-
-    Args:
-        branches: as of PackedBranches.
-    """
-    if len(branches) != 2:
-        return list(branches)
-    (first, first_alpha, rows), (second, second_alpha, more) = branches
-    length = max(first.tensor.shape[1], second.tensor.shape[1])
-    if rows.stop != more.start or length % first.tensor.shape[1] or length % second.tensor.shape[1]:
-        return list(branches)
-    both = torch.cat([packed.tensor.repeat(1, length // packed.tensor.shape[1], 1) for packed in (first, second)])
-    return [(Packed(both, first.widths), torch.cat([first_alpha, second_alpha]), slice(rows.start, more.stop))]
-
-
 class ControlBranch(nn.Module):
     """Key and value projections of one condition, for each of the 16 cross-attention layers.
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from ..control.branches import Packed, PackedBranches, side_by_side
+from ..control.branches import Packed, PackedBranches
 from .guidance import row_has_emotion, row_has_landmarks
 
 
@@ -52,8 +52,6 @@ def prepare_pass(conditions: Conditions, rows: Sequence[str], pictures: slice) -
             alpha = context.new_full((span.stop - span.start, 1, 1), conditions.alphas[name])
             repeated = projected[name].tensor.repeat(len(places), 1, 1)
             branches.append((Packed(repeated, projected[name].widths), alpha, span))
-    if context.is_cuda:  # where a layer's second attention costs more in launching than in arithmetic
-        branches = side_by_side(branches)
     of_context = None
     if all(name in projected for name in names):
         of_context = Packed(torch.cat([projected[name].tensor for name in names]), projected["id"].widths)

@@ -357,12 +357,12 @@ class FaceCrafterPipeline(DiffusionPipeline):
         """Compiles the denoiser and the decoder for the pictures to come; the numbers stay the same to rounding.
 
         Each number of rows and pictures is compiled when it first comes (a minute or two at full size), and is fast from then on: for many
-        pictures of a kind.
+        pictures of a kind. torch keeps eight kinds (its recompile_limit); what comes then is not compiled, as its warning says.
 
         Args:
             options: for torch.compile; its mode is "reduce-overhead" (a CUDA graph, no launches between kernels) where none is given.
         """
-        options = {"dynamic": False, "fullgraph": True} | (options or {"mode": "reduce-overhead"})
+        options = {"dynamic": False} | (options or {"mode": "reduce-overhead"})
         to_channels_last(self.unet)
         share_time(self.unet)
         if must_be_called_whole(self.unet):

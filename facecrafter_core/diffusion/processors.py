@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from importlib.util import find_spec
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from ..control.branches import BranchInput, Packed, PackedBranches, attention, decoupled_attention, pack
 from ..control.config import CROSS_ATTENTION_LAYERS
 from ..errors import ModelError
+
+HAS_TRITON = find_spec("triton") is not None
+"""Where torch compiles for a GPU, it is there."""
 
 
 class BranchProcessor:
@@ -42,14 +47,24 @@ class BranchProcessor:
         else:
             context = hidden_states if encoder_hidden_states is None else encoder_hidden_states
             key, value = attn.to_k(context), attn.to_v(context)
-        out = attention(query, key, value, attn.heads)
-        if self.layer is not None and branches is not None:
-            out = decoupled_attention(out, query, branches[self.layer], attn.heads)
+        added = branches[self.layer] if self.layer is not None and branches is not None else []
+        if added and is_fused(query):
+            from ..control.fused import fused_attention
+
+            out = fused_attention(query, key, value, added, attn.heads)
+        else:
+            out = decoupled_attention(attention(query, key, value, attn.heads), query, added, attn.heads)
         if self.layer is not None and watch is not None:
             watch(out)
         for layer in attn.to_out:
             out = layer(out)
         return out
+
+
+def is_fused(query: Tensor) -> bool:
+    """Whether Eq. 1 is one kernel for these queries: half precision on a GPU, without gradients, where torch.compile makes one graph of the UNet."""
+    half = query.dtype in (torch.float16, torch.bfloat16)
+    return half and query.is_cuda and HAS_TRITON and torch.compiler.is_compiling() and not torch.is_grad_enabled()
 
 
 def project_context(unet: nn.Module, context: Tensor) -> Packed:

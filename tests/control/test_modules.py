@@ -8,13 +8,10 @@ import torch
 from facecrafter_core.control.adapter import FaceCrafterAdapter, new_adapter
 from facecrafter_core.control.branches import (
     BranchInput,
-    Packed,
-    PackedBranches,
     attention,
     branch_inputs,
     decoupled_attention,
     repeat_rows,
-    side_by_side,
 )
 from facecrafter_core.control.config import CROSS_ATTENTION_LAYERS, DEMO, FULL, ControlConfig
 
@@ -133,29 +130,3 @@ def test_repeat_rows_repeats_the_whole_batch_row_by_row():
     key = torch.arange(2.0).view(2, 1, 1)
     [(k, v)] = repeat_rows([(key, key + 10)], 2)
     assert k.flatten().tolist() == [0, 1, 0, 1] and v.flatten().tolist() == [10, 11, 10, 11]
-
-
-def test_two_branches_side_by_side_are_one_attention_with_the_same_numbers():
-    torch.manual_seed(2)
-    base, query, widths = torch.randn(5, 9, 16), torch.randn(5, 9, 16), (16, 16)
-    longer, shorter = (Packed(torch.randn(2, tokens, 2 * sum(widths)), widths) for tokens in (6, 2))
-    alphas = torch.tensor([1.0, 0.3]).view(2, 1, 1), torch.tensor([0.5, 2.0]).view(2, 1, 1)
-    apart = [(longer, alphas[0], slice(1, 3)), (shorter, alphas[1], slice(3, 5))]
-    for branches in (apart, [(shorter, alphas[0], slice(1, 3)), (longer, alphas[1], slice(3, 5))]):
-        together = side_by_side(branches)
-        assert len(together) == 1
-        for layer in range(2):
-            expected = decoupled_attention(base, query, PackedBranches(branches)[layer], 4)
-            torch.testing.assert_close(decoupled_attention(base, query, PackedBranches(together)[layer], 4), expected)
-
-
-def test_branches_that_share_rows_or_whose_lengths_do_not_divide_stay_apart():
-    packed = {tokens: Packed(torch.randn(2, tokens, 64), (16, 16)) for tokens in (4, 6)}
-    one = torch.ones(2, 1, 1)
-    for branches in (
-        [(packed[4], one, slice(1, 3)), (packed[4], one, slice(2, 4))],
-        [(packed[4], one, slice(1, 3)), (packed[6], one, slice(3, 5))],
-        [(packed[4], one, slice(1, 3))],
-        [],
-    ):
-        assert side_by_side(branches) == branches

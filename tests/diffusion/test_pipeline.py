@@ -106,6 +106,14 @@ def test_a_compiled_pipeline_has_the_same_numbers_and_one_graph_for_each_set_of_
     assert len(graphs) == 3, "two sets of rows and the decoder; other weights and seeds need no new graph"
 
 
+def test_more_kinds_of_pictures_than_torch_keeps_are_made_uncompiled(pipe, identity):
+    expected = latents(pipe, identity, count=2)
+    compiled = copy.deepcopy(pipe).compile(backend="eager")
+    with torch._dynamo.config.patch(cache_size_limit=1):
+        latents(compiled, identity)
+        torch.testing.assert_close(latents(compiled, identity, count=2), expected, atol=1e-5, rtol=1e-4)
+
+
 @pytest.mark.parametrize("count", [1, 2])
 def test_what_rows_have_in_common_is_computed_once_with_the_same_numbers(pipe, identity, landmarks, monkeypatch, count: int):
     conditions = {"landmarks": landmarks, "emotion": HAPPY, "count": count}

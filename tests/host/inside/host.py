@@ -2,7 +2,8 @@
 
     COMFYUI_PATH=... python tests/host/inside/host.py checks_parity checks_errors ...
 
-prints one JSON line for each check_* function of the modules: its name, and the failure or null.
+prints one JSON line for each check_* function of the modules: its name, and the failure or null. COMFYUI_ARGUMENTS are ComfyUI's own, "--cpu" where
+there are none; "--force-fp32 --fp32-vae --fp32-text-enc" runs them on the GPU.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ BROUGHT: set[str] = set()
 
 
 def start() -> None:
-    """ComfyUI on the CPU, and the pack's package, as ComfyUI's own loader would import it."""
-    sys.argv = [sys.argv[0], "--cpu"]
+    """ComfyUI, and the pack's package, as ComfyUI's own loader would import it."""
+    sys.argv = [sys.argv[0], *os.environ.get("COMFYUI_ARGUMENTS", "--cpu").split()]
     sys.path.insert(0, os.environ["COMFYUI_PATH"])
     import comfy.options
 
@@ -45,6 +46,7 @@ def run(modules: list[str]) -> None:
     import torch
 
     torch.set_num_threads(1)  # the checks are small; more threads only wait for each other
+    torch.backends.cudnn.allow_tf32 = False  # its rounding depends on how many rows go together
     for name in modules:
         module = importlib.import_module(name)
         for check in [v for k, v in vars(module).items() if k.startswith("check_") and v.__module__ == name]:

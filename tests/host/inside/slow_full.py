@@ -121,7 +121,8 @@ def rows_of(model) -> torch.Tensor:
     x, context = (torch.randn(*shape, generator=torch.Generator().manual_seed(0)) for shape in ((1, 4, 16, 16), (1, 77, 768)))
     comfy.model_management.load_models_gpu([model])
     with torch.inference_mode():
-        return model.model.apply_model(x, torch.tensor([400.0]), c_crossattn=context).float()
+        place = model.load_device
+        return model.model.apply_model(x.to(place), torch.tensor([400.0], device=place), c_crossattn=context.to(place)).float().cpu()
 
 
 def check_a_checkpoint_a_diffusers_folder_and_fp8_are_read_as_the_base():

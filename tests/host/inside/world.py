@@ -99,6 +99,8 @@ def predictions_of_both_hosts(
     euler, sigmas = comfy.samplers.sampler_object("euler"), torch.stack([sigma, sigma * 0])
     Probe(model, positive, negative, Guidance()).sample(noise, torch.zeros_like(noise), euler, sigmas, disable_pbar=True)
 
+    for name, found in here.items():  # diffusers' side is computed on the CPU
+        here[name] = found.cpu()
     a = 1 / (sigma**2 + 1)
     x = here["x"] * a.sqrt()
     static = Conditions(pipe.encode_context(what[0]), pipe.project_conditions(*what[1:]), alphas)
