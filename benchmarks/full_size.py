@@ -1,7 +1,7 @@
 """Speed at full size, all rows side by side in one run: a guided step and a whole portrait, against plain diffusers.
 
     python benchmarks/full_size.py [--device cuda] [--steps 25] [--repeat 20] [--mode max-autotune]
-    python benchmarks/full_size.py --family demo --device cpu --steps 2 --repeat 1     # shows that it runs
+    python benchmarks/full_size.py --family demo --device cpu --steps 2 --repeat 1 --images 1     # shows that it runs; minutes of compiling
 
 Random weights of the true shapes (SD 1.5's UNet, autoencoder and text encoder, our adapter), bf16 on a GPU. A step is what a sampling loop does
 between two latents: all guidance rows through the UNet, Eq. 6, the scheduler. Its rows:
