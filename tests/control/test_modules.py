@@ -130,3 +130,15 @@ def test_repeat_rows_repeats_the_whole_batch_row_by_row():
     key = torch.arange(2.0).view(2, 1, 1)
     [(k, v)] = repeat_rows([(key, key + 10)], 2)
     assert k.flatten().tolist() == [0, 1, 0, 1] and v.flatten().tolist() == [10, 11, 10, 11]
+
+
+def test_a_face_that_comes_many_times_is_drawn_once_and_in_its_places(monkeypatch):
+    from facecrafter_core.faces import drawing
+
+    adapter, drawn = new_adapter("demo"), []
+    faces = torch.rand(2, 478, 3)[[1, 0, 1, 1]]
+    expected = [drawing.draw_landmarks(face.numpy(), 256) for face in faces]
+    monkeypatch.setattr(drawing, "draw_landmarks", lambda points, size, draw=drawing.draw_landmarks: (drawn.append(points), draw(points, size))[1])
+    found = adapter.draw(faces)
+    assert len(drawn) == 2
+    assert all((picture.numpy() == other).all() for picture, other in zip(found, expected, strict=True))
