@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 import torch
 
 from facecrafter_core.errors import LandmarkError, PhotoError
-from facecrafter_core.faces.chips import FIVE_POINTS, chip_matrices, face_chips
+from facecrafter_core.faces.align import face_box
+from facecrafter_core.faces.chips import FIVE_POINTS, chip_matrices, face_boxes, face_chips
 from facecrafter_core.faces.dlib_resnet import DlibResNet
+from facecrafter_core.faces.landmarker import Face
 
 DLIB = json.loads(Path(__file__).with_name("dlib_astronaut.json").read_text())
 
@@ -80,6 +83,20 @@ def test_gradients_reach_pictures_and_landmarks(picture: torch.Tensor, points: t
     assert pictures.grad.abs().sum() > 0 and (landmarks.grad[0].abs().sum(1) > 0).nonzero()[:, 0].tolist() == sorted(FIVE_POINTS)
 
 
+@pytest.mark.parametrize("size", [48, 224])
+def test_the_box_is_that_of_one_picture_at_a_time(astronaut: np.ndarray, picture: torch.Tensor, face: Face, size: int) -> None:
+    wanted = face_box(astronaut, face.landmarks, size) / 255
+    found = face_boxes(picture, torch.from_numpy(face.landmarks)[None], size)[0].permute(1, 2, 0).numpy()
+    assert np.abs(found - wanted).mean() < 0.01
+
+
+def test_a_box_beyond_the_edge_is_filled_by_reflection(astronaut: np.ndarray, face: Face) -> None:
+    left = round(face.box[0]) + 20
+    found = face_boxes(torch.from_numpy(astronaut[:, left:].copy()).permute(2, 0, 1)[None] / 255, torch.from_numpy(face.landmarks - [left, 0, 0])[None], 224)
+    wanted = face_box(astronaut[:, left:], face.landmarks - np.float32([left, 0, 0]), 224) / 255
+    assert np.abs(found[0].permute(1, 2, 0).numpy() - wanted).mean() < 0.02
+
+
 def test_wrong_input_is_told(picture: torch.Tensor, points: torch.Tensor) -> None:
     with pytest.raises(PhotoError, match="Expected pictures as floats"):
         face_chips((picture * 255).byte(), points)
@@ -88,5 +105,6 @@ def test_wrong_input_is_told(picture: torch.Tensor, points: torch.Tensor) -> Non
     with pytest.raises(LandmarkError, match=r"\[B, 478, 2\]"):
         face_chips(picture, points[:, :68])
     for useless in (points * 0, points * float("nan")):
-        with pytest.raises(LandmarkError, match="not finite, or lie in one pixel"):
-            face_chips(picture, useless)
+        for cut in (face_chips, partial(face_boxes, size=64)):
+            with pytest.raises(LandmarkError, match="not finite, or lie in one pixel"):
+                cut(picture, useless)
