@@ -52,7 +52,7 @@ class Judge(nn.Module):
         return network.to(device, dtype).eval().requires_grad_(False)
 
     def checked(self, faces: Tensor) -> Tensor:
-        """faces in the weights' type.
+        """faces in fp32, in which the inputs are scaled whatever the weights' type is.
 
         Raises:
             ModelError: other shapes, or integers.
@@ -60,7 +60,11 @@ class Judge(nn.Module):
         if faces.shape[1:] != (3, self.size, self.size) or not faces.is_floating_point():
             found = f"{faces.dtype} {list(faces.shape)}"
             raise ModelError(f"Expected faces as floats of shape [B, 3, {self.size}, {self.size}], found {found}. Cut them with face_boxes.")
-        return faces.to(next(self.parameters()).dtype)
+        return faces.float()
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return next(self.parameters()).dtype
 
 
 class FaceReading(NamedTuple):
@@ -90,7 +94,7 @@ class FaceRes(Judge):
         self.features, self.age, self.sex = nn.Linear(1024, 256), nn.Linear(256, 100), nn.Linear(256, 1)
 
     def forward(self, faces: Tensor) -> FaceReading:
-        identity = self.body(self.checked(faces).flip(1) * 255 - self.mean).mean((2, 3))
+        identity = self.body((self.checked(faces).flip(1) * 255 - self.mean).to(self.dtype)).mean((2, 3))
         features = F.relu(self.features(identity))
         ages = self.age(features).float().softmax(1)
         return FaceReading(F.normalize(identity.float(), dim=1), ages @ torch.arange(100.0, device=ages.device), self.sex(features).float().sigmoid()[:, 0])
@@ -109,8 +113,9 @@ class MiniXception(Judge):
         self.head = nn.Conv2d(256, len(CLASSES), 3, padding=1)
 
     def forward(self, faces: Tensor) -> Tensor:
-        grey = (self.checked(faces) * faces.new_tensor([0.2989, 0.5870, 0.1140]).view(3, 1, 1)).sum(1, keepdim=True)
-        return self.head(self.blocks(self.stem(grey * 2 - 1))).mean((2, 3)).float().softmax(1)
+        red, green, blue = self.checked(faces).split(1, dim=1)
+        grey = 0.2989 * red + 0.5870 * green + 0.1140 * blue
+        return self.head(self.blocks(self.stem((grey * 2 - 1).to(self.dtype)))).mean((2, 3)).float().softmax(1)
 
 
 class _XceptionBlock(nn.Module):
@@ -136,7 +141,7 @@ class FaceApiExpression(Judge):
         self.head = nn.Linear(256, len(CLASSES))
 
     def forward(self, faces: Tensor) -> Tensor:
-        return self.head(self.blocks(self.checked(faces) - self.mean).mean((2, 3))).float().softmax(1)
+        return self.head(self.blocks((self.checked(faces) - self.mean).to(self.dtype)).mean((2, 3))).float().softmax(1)
 
 
 class _DenseBlock(nn.Module):

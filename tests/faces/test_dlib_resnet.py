@@ -32,6 +32,11 @@ def test_the_vector_is_dlibs(network: DlibResNet, chip: torch.Tensor) -> None:
     assert np.abs(network(chip)[0].numpy() - DLIB["cut"]).max() < 1e-3
 
 
+@pytest.mark.parametrize(("dtype", "distance"), [(torch.float16, 0.01), (torch.bfloat16, 0.05)])
+def test_weights_of_half_the_size_read_nearly_the_same(chip: torch.Tensor, dtype: torch.dtype, distance: float) -> None:
+    assert np.linalg.norm(DlibResNet.load(dtype=dtype)(chip)[0].float().numpy() - DLIB["cut"]) < distance
+
+
 def test_a_batch_gives_each_chip_its_own_vector(network: DlibResNet, chip: torch.Tensor) -> None:
     both = network(torch.cat([chip.flip(-1), chip]))
     assert torch.allclose(both[1:], network(chip), atol=1e-5) and (both[0] - both[1]).abs().max() > 1e-3

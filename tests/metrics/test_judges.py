@@ -1,4 +1,4 @@
-"""The judges on real faces, against what their original graphs give: TensorFlow.js's operations were run one by one on the packages' own weights."""
+"""The judges on real faces, against what TensorFlow.js 4.22 gives with the packages' own files."""
 
 from __future__ import annotations
 
@@ -56,6 +56,12 @@ def test_mini_xception_is_the_original(head: torch.Tensor) -> None:
     assert found == pytest.approx(wanted, abs=1e-3)
 
 
+def test_face_apis_network_is_the_original(head: torch.Tensor) -> None:
+    found = dict(zip(CLASSES, FaceApiExpression.load()(F.avg_pool2d(head, 2))[0].tolist(), strict=True))
+    wanted = {"neutral": 0.6613, "happy": 0.1992, "sad": 0.0550, "surprise": 0.0730, "fear": 0.0001, "disgust": 0.0078, "anger": 0.0036}
+    assert found == pytest.approx(wanted, abs=2e-3), "the weights are rounded to fp16"
+
+
 def test_both_expression_networks_see_the_smile(astronaut: torch.Tensor) -> None:
     for judge in (MiniXception.load(), FaceApiExpression.load()):
         found = judge(face(astronaut, judge))
@@ -82,6 +88,17 @@ def test_a_batch_gives_each_face_its_own_reading_and_a_gradient(kind: type[Judge
     assert torch.allclose(values[1:], alone.identity if kind is FaceRes else alone, atol=1e-4)
     values[0, values[0].argmax()].backward()
     assert faces.grad[0].abs().sum() > 0 and faces.grad[1].abs().sum() == 0
+
+
+@pytest.mark.parametrize("kind", JUDGES)
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_weights_of_half_the_size_read_nearly_the_same(kind: type[Judge], dtype: torch.dtype, head: torch.Tensor) -> None:
+    faces = F.interpolate(head, (kind.size, kind.size), mode="area")
+    full, half = kind.load()(faces), kind.load(dtype=dtype)(faces)
+    if kind is FaceRes:
+        assert full.identity[0] @ half.identity[0] > 0.99 and half.age.item() == pytest.approx(full.age.item(), abs=1)
+    else:
+        assert half.dtype == torch.float32 and torch.allclose(full, half, atol=0.03)
 
 
 @pytest.mark.parametrize("kind", JUDGES)
