@@ -21,7 +21,7 @@ from facecrafter_core.faces.emotion_estimators import emotion_network
 from facecrafter_core.faces.identity import FaceNetwork, load_face_network
 from training.loop import store
 
-LIMIT = 32 * 2**20  # bytes
+LIMIT = 160 * 2**20  # bytes
 
 NETWORKS = {
     "identity/model": (128, (32, 48, 96, 128)),

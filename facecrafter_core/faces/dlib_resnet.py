@@ -66,7 +66,7 @@ class DlibResNet(nn.Module):
         if chips.shape[1:] != (3, CHIP_SIZE, CHIP_SIZE) or not chips.is_floating_point():
             found = f"{chips.dtype} {list(chips.shape)}"
             raise ModelError(f"Expected chips as floats of shape [B, 3, {CHIP_SIZE}, {CHIP_SIZE}], found {found}. Cut them with face_chips.")
-        x = (chips.to(self.mean.dtype) * 255 - self.mean) / 256
+        x = ((chips.float() * 255 - self.mean) / 256).to(self.head.weight.dtype)
         x = F.max_pool2d(F.relu(self.stem(x)), 3, 2)
         return self.head(self.blocks(x).mean((2, 3)))
 
