@@ -1,13 +1,7 @@
-<<<<<<< HEAD
-"""Pictures and landmarks -> the chips that dlib's recogniser reads: batched, on the pictures' device, differentiable.
-
-The chip is dlib's (get_face_chip_details for five points, King 2017): the similarity that brings five points closest to their means over many faces.
-=======
 """Pictures and landmarks -> what networks for faces read: batched, on the pictures' device, differentiable.
 
 The chip is that of dlib's recogniser (get_face_chip_details for five points, King 2017): the similarity that brings five points closest to their means
 over many faces. The box is upright, as detectors' are.
->>>>>>> w-d
 """
 
 from __future__ import annotations
@@ -17,10 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from ..errors import LandmarkError, PhotoError
-<<<<<<< HEAD
-=======
 from . import landmarks as groups
->>>>>>> w-d
 from .dlib_resnet import CHIP_SIZE
 
 FIVE_POINTS = (263, 362, 33, 133, 2)
@@ -40,17 +31,10 @@ PADDING = 0.25
 
 
 def face_chips(pictures: Tensor, landmarks: Tensor) -> Tensor:
-<<<<<<< HEAD
-    """Cuts the chip of one face from each picture. What lies outside of a picture is black, as dlib has it.
-
-    A picture is blurred and halved until it is less than twice as fine as its chip, so that no pixel is skipped. dlib does so too, but shifts its
-    chip by a quarter of a pixel with each halving (point_down in its image_pyramid.h); here chips of one face agree at all sizes of the picture.
-=======
     """The chip of one face of each picture, for DlibResNet. What lies outside of a picture is black, as dlib has it.
 
     dlib shifts its chip by a quarter of a pixel each time it halves the picture (point_down in its image_pyramid.h). That is not done here, so chips
     of one face agree at all sizes of the picture.
->>>>>>> w-d
 
     Args:
         pictures: [B, 3, H, W] floats of any range.
@@ -62,8 +46,6 @@ def face_chips(pictures: Tensor, landmarks: Tensor) -> Tensor:
     Raises:
         PhotoError, LandmarkError: other shapes, integers, or landmarks that are not finite or lie in one pixel.
     """
-<<<<<<< HEAD
-=======
     return cut(pictures, chip_matrices(landmarks), CHIP_SIZE, "zeros")
 
 
@@ -102,70 +84,36 @@ def cut(pictures: Tensor, matrices: Tensor, size: int, outside: str) -> Tensor:
     Raises:
         PhotoError: another shape or type. LandmarkError: another number of matrices.
     """
->>>>>>> w-d
     from kornia.geometry.transform import warp_affine
 
     if pictures.ndim != 4 or pictures.shape[1] != 3 or not pictures.is_floating_point():
         raise PhotoError(f"Expected pictures as floats of shape [B, 3, H, W], found {pictures.dtype} {list(pictures.shape)}.")
-<<<<<<< HEAD
-    if len(landmarks) != len(pictures):
-        raise LandmarkError(f"Expected landmarks for {len(pictures)} pictures, found them for {len(landmarks)}.")
-    matrices, level = chip_matrices(landmarks).to(pictures.device), pictures.float()
-    halvings = (-0.5 * torch.linalg.det(matrices[:, :, :2].detach()).log2()).floor().clamp(min=0).int().tolist()
-    chips = level.new_zeros(len(level), 3, CHIP_SIZE, CHIP_SIZE)
-=======
     if len(matrices) != len(pictures):
         raise LandmarkError(f"Expected landmarks for {len(pictures)} pictures, found them for {len(matrices)}.")
     matrices, level = matrices.to(pictures.device), pictures.float()
     halvings = (-0.5 * torch.linalg.det(matrices[:, :, :2].detach()).log2()).floor().clamp(min=0).int().tolist()
     squares = level.new_zeros(len(level), 3, size, size)
->>>>>>> w-d
     for count in range(max(halvings, default=-1) + 1):
         if count:
             level = _halve(level)
         if chosen := [i for i, wanted in enumerate(halvings) if wanted == count]:
-<<<<<<< HEAD
-            chips[chosen] = warp_affine(level[chosen], _between_centres(matrices[chosen], 2**count), (CHIP_SIZE, CHIP_SIZE))
-    return chips
-=======
             squares[chosen] = warp_affine(level[chosen], _between_centres(matrices[chosen], 2**count), (size, size), padding_mode=outside)
     return squares
->>>>>>> w-d
 
 
 def chip_matrices(landmarks: Tensor) -> Tensor:
     """landmarks [B, 478, 2 or 3] in pixels -> float32 [B, 2, 3], pixels of the picture -> pixels of the chip; pixel centres are at half-integers.
 
     Raises:
-<<<<<<< HEAD
-        LandmarkError: another shape, or landmarks that are not finite or coincide.
-    """
-    if landmarks.ndim != 3 or landmarks.shape[1] != 478 or landmarks.shape[2] not in (2, 3):
-        raise LandmarkError(f"Expected landmarks of shape [B, 478, 2] or [B, 478, 3], found {list(landmarks.shape)}.")
-    found = landmarks[:, list(FIVE_POINTS), :2].float()
-=======
         LandmarkError: another shape, or landmarks that are not finite or lie in one pixel.
     """
     found = _checked(landmarks)[:, list(FIVE_POINTS)]
->>>>>>> w-d
     wanted = ((torch.tensor(MEAN_POINTS, device=found.device) - 0.5) / (1 + 2 * PADDING)) * CHIP_SIZE  # from the chip's middle
     middle, wanted_middle = found.mean(1), wanted.mean(0)
     x, y = (found - middle[:, None]).unbind(-1)
     u, v = (wanted - wanted_middle).unbind(-1)
     # The turn and scale that bring the mean points closest to those found are the complex number c + is.
     c, s = (torch.stack([u * x + v * y, u * y - v * x]).sum(2) / (u.square() + v.square()).sum()).unbind()
-<<<<<<< HEAD
-    size = (c.square() + s.square()).sqrt()
-    if not (torch.isfinite(size).all() and (size * CHIP_SIZE > 1).all()):
-        raise LandmarkError("The landmarks are not finite, or lie in one pixel, so no chip can be cut by them. Extract them again.")
-    turn = torch.stack([c, -s, s, c], 1).view(-1, 2, 2)
-    centre = middle - turn @ wanted_middle
-    # dlib's chip begins and ends in the middle of its outer pixels: 149 of them cover one pixel less than the square.
-    inverse = turn.mT * ((CHIP_SIZE - 1) / (size * CHIP_SIZE - 1) / size).view(-1, 1, 1)
-    return torch.cat([inverse, CHIP_SIZE / 2 - inverse @ centre[..., None]], dim=2)
-
-
-=======
     size = _positive((c.square() + s.square()).sqrt() * CHIP_SIZE)
     turn = torch.stack([c, -s, s, c], 1).view(-1, 2, 2)
     centre = middle - turn @ wanted_middle
@@ -188,7 +136,6 @@ def _positive(sizes: Tensor) -> Tensor:
     return sizes
 
 
->>>>>>> w-d
 def _between_centres(matrices: Tensor, step: int) -> Tensor:
     """chip_matrices' -> the same for every step-th pixel of the pictures, with pixel centres at integers, as warp_affine has them."""
     turn, shift = matrices[:, :, :2], matrices[:, :, 2:]
