@@ -15,7 +15,7 @@ from torch import Tensor
 
 from facecrafter_core.diffusion.families import new_scheduler
 from training.batches import StepData, draw
-from training.config import ConfigError, JointConfig
+from training.config import JointConfig
 from training.diffusion import Noising
 from training.estimate import dry_run, step_flops
 from training.losses import attention_disentanglement_loss, diffusion_loss, min_snr_weights, total_loss
@@ -31,8 +31,7 @@ def by_condition(values: Tensor) -> Tensor:
 
 
 def train(config: JointConfig) -> None:
-    if config.replicas < 4 or config.replicas % 4:
-        raise ConfigError(f"Expected a number of replicas that four conditions can share evenly (4, 8, 12, 16, ...), found {config.replicas}.")
+    config.rules.of_stage("joint")  # raises what no pair can follow, before anything is read
     world = open_world(config)
     training, validation = open_data(config)
     pairs = Pairs(training, "joint", config.rules, config.seed)
