@@ -15,6 +15,7 @@ from torch.nn.functional import avg_pool2d, l1_loss
 from facecrafter_core.diffusion.families import DEMO, new_autoencoder
 from training.data import load_faces
 from training.loop import Average, Progress, World, learning_rate, save_sheet
+from training.ranges import COUNT, LEARNING_RATE
 
 
 def picture_loss(found: Tensor, expected: Tensor) -> Tensor:
@@ -38,9 +39,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of training/synthetic/generate.py")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2500)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--steps", type=COUNT.of(int), default=2500)
+    parser.add_argument("--batch", type=COUNT.of(int), default=64)
+    parser.add_argument("--learning-rate", type=LEARNING_RATE.of(float), default=1.5e-3)
     parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
 
