@@ -2,20 +2,22 @@
 
 from __future__ import annotations
 
+import csv
 import errno
 import glob
+import io
 import os
 import re
 import shutil
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 
-from .errors import FaceCrafterError, OutputError
+from .errors import OutputError
 
 QUIET = 60
 """Seconds without a write after which a half-written file may be one that a killed process has left."""
@@ -30,8 +32,6 @@ def writing(place: str | Path, advice: str = "Nothing was changed there; free so
     """
     try:
         yield
-    except FaceCrafterError:
-        raise
     except Exception as error:
         if (refused := _refused(error)) is None:
             raise
@@ -49,8 +49,8 @@ def _refused(error: BaseException | None) -> OSError | None:
     return None
 
 
-def check_room(folder: Path, needed: int, what: str) -> None:
-    """Before long work, or before writing what cannot report a full disk.
+def check_room(folder: Path, needed: int, what: str, advice: str = "Free some space or choose another place.") -> None:
+    """Before long work.
 
     Args:
         folder: which there is. needed: bytes. what: they are for.
@@ -60,7 +60,7 @@ def check_room(folder: Path, needed: int, what: str) -> None:
     """
     free = shutil.disk_usage(folder).free
     if free < needed:
-        raise OutputError(f"Expected {needed:,} free bytes in {folder} for {what}, found {free:,}. Free some space or choose another place.")
+        raise OutputError(f"Expected {needed:,} free bytes in {folder} for {what}, found {free:,}. {advice}")
 
 
 def append_line(path: Path, line: str) -> None:
@@ -82,13 +82,13 @@ def append_line(path: Path, line: str) -> None:
 
 
 def write_folder(folder: str | Path, write: Callable[[Path], Any]) -> Path:
-    """Calls `write` with a temporary folder beside `folder`; when it is done, its files take their places in `folder`, where other files stay.
+    """Calls `write` with a temporary folder; when it is done, its files take their places in `folder`, where other files stay.
 
     Raises:
         OutputError: the folder cannot be made or written, or the disk is full. Nothing half-written is left.
     """
     folder = Path(folder)
-    temporary = folder.with_name(f".{folder.name}.part{os.getpid()}")
+    temporary, new = folder / f".part{os.getpid()}", not folder.exists()
     try:
         with writing(folder):
             temporary.mkdir(parents=True, exist_ok=True)
@@ -99,7 +99,17 @@ def write_folder(folder: str | Path, write: Callable[[Path], Any]) -> Path:
                 os.replace(file, place)
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+        if new:
+            with suppress(OSError):  # it is not empty, or was never made
+                folder.rmdir()
     return folder
+
+
+class _OwnFile(io.BufferedWriter):
+    """A file that no library writes to past Python: Pillow does so where it gets the descriptor, and takes a part for the whole on a full disk."""
+
+    def fileno(self) -> int:
+        raise io.UnsupportedOperation("the descriptor is not given away")
 
 
 def write_whole(path: str | Path, write: Callable[[BinaryIO], Any]) -> Path:
@@ -117,7 +127,7 @@ def write_whole(path: str | Path, write: Callable[[BinaryIO], Any]) -> Path:
         with writing(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             _remove_leftovers(path)
-            with open(temporary, "wb") as file:
+            with _OwnFile(io.FileIO(temporary, "wb")) as file:
                 write(file)
             os.replace(temporary, path)
     finally:
@@ -189,6 +199,17 @@ def _format(path: str | Path) -> str:
     if kind is None:
         raise OutputError(f"Expected a picture file ending in {', '.join(formats)}, found {Path(path).name!r}.")
     return kind
+
+
+def write_csv(path: str | Path, rows: Iterable[Iterable[Any]]) -> Path:
+    """A table in UTF-8; what of a file's name is no text is escaped.
+
+    Raises:
+        OutputError: see write_whole.
+    """
+    text = io.StringIO(newline="")
+    csv.writer(text).writerows(rows)
+    return write_whole(path, lambda file: file.write(text.getvalue().encode(errors="backslashreplace")))
 
 
 def write_array(path: str | Path, array: np.ndarray) -> Path:

@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from facecrafter_core.files import check_room
 from training.config import ConfigError
 from training.loop import load_checkpoint, save_checkpoint, short_memory
 
@@ -84,6 +85,20 @@ class Checkpoints:
             if not self.keep_every or int(old.stem[5:]) % self.keep_every:
                 old.unlink(missing_ok=True)
         return path
+
+    def check_room(self, size: int, start: int, steps: int, every: int) -> None:
+        """Before the first step.
+
+        Args:
+            size: of a checkpoint in bytes. start, steps, every: the run's steps that are done, all of them, and those from checkpoint to checkpoint.
+
+        Raises:
+            OutputError: the disk has less room than the checkpoints take that will be there at a time.
+        """
+        saves = -(-(steps - start) // (every or steps))
+        more = min(saves, max(1, self.keep_last + 1 - len(saved_checkpoints(self.folder.parent))))  # an old one goes when the new one is whole
+        kept = (steps - start) // self.keep_every if self.keep_every else 0
+        check_room(self.folder.parent, size * min(saves, more + kept), f"the checkpoints of {self.folder.parent}")
 
     def load(self) -> dict[str, Any] | None:
         """The newest checkpoint, or None.

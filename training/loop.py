@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facecrafter_core.errors import OutputError
+from facecrafter_core.errors import FaceCrafterError, OutputError
 from facecrafter_core.files import write_whole
 
 
@@ -119,6 +120,15 @@ class Average:
             p.data, m.data = m.data, p.data
 
 
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Around a command: what is the user's to mend ends in one sentence on the terminal."""
+    try:
+        yield
+    except FaceCrafterError as error:
+        raise SystemExit(f"error: {error}") from None
+
+
 def make_folder(folder: Path) -> None:
     """
     Raises:
@@ -154,12 +164,16 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
 
 
 def store(module: nn.Module, path: Path, dtype: torch.dtype = torch.float16) -> None:
-    """A network's weights as safetensors."""
-    from safetensors.torch import save_file
+    """A network's weights as safetensors.
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    Raises:
+        OutputError: they cannot be written.
+    """
+    from safetensors.torch import save
+
     tensors = {k: v.detach().cpu() for k, v in module.state_dict().items()}
-    save_file({k: (v.to(dtype) if v.is_floating_point() else v).contiguous() for k, v in tensors.items()}, str(path))
+    data = save({k: (v.to(dtype) if v.is_floating_point() else v).contiguous() for k, v in tensors.items()})
+    write_whole(path, lambda file: file.write(data))
 
 
 class Progress:
@@ -192,11 +206,15 @@ class Progress:
 
 
 def save_sheet(rows: list[list[np.ndarray]], path: Path) -> None:
-    """Rows of pictures [H, W, 3] (uint8, or float in 0..1) as one JPEG."""
+    """Rows of pictures [H, W, 3] (uint8, or float in 0..1) as one JPEG.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     from PIL import Image
 
     def pixels(p: np.ndarray) -> np.ndarray:
         return p if p.dtype == np.uint8 else (p.clip(0, 1) * 255).round().astype(np.uint8)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate([np.concatenate([pixels(p) for p in row], axis=1) for row in rows])).save(path, quality=88)
+    sheet = Image.fromarray(np.concatenate([np.concatenate([pixels(p) for p in row], axis=1) for row in rows]))
+    write_whole(path, lambda file: sheet.save(file, format="JPEG", quality=88))

@@ -249,7 +249,7 @@ def scatter(columns: Mapping[str, np.ndarray], path: Path, title: str) -> None:
         axis.scatter(a[seen], f[seen], s=4, alpha=0.5)
         axis.set(title=name, xlabel="asked for", ylabel="found")
     figure.suptitle(title)
-    figure.savefig(path, dpi=80)
+    write_whole(path, lambda file: figure.savefig(file, format="png", dpi=80))
     plt.close(figure)
 
 
@@ -289,7 +289,7 @@ def _grid_picture(points: Mapping[tuple[str, str], Mapping[str, Any]], path: Pat
         for (i, k), value in np.ndenumerate(values):
             axis.text(k, i, f"{value:.{digits}f}", ha="center", va="center", color="black" if goodness[i, k] > middle else "white")
     figure.suptitle(f"{title}: brighter is better, each picture in its own range")
-    figure.savefig(path, dpi=90)
+    write_whole(path, lambda file: figure.savefig(file, format="png", dpi=90))
     plt.close(figure)
 
 
@@ -305,4 +305,4 @@ def sheet(plan: Plan, columns: Mapping[str, np.ndarray], folder: Path, path: Pat
             found = np.asarray(Image.open(folder / f"{plan.keys[i]}.png").convert("RGB"))
             stacks.append(np.concatenate([np.asarray(Image.fromarray(p).resize((size, size), Image.Resampling.LANCZOS)) for p in (*asked, found)]))
         rows.append(np.concatenate(stacks, axis=1))
-    Image.fromarray(np.concatenate(rows)).save(path, quality=88)
+    write_whole(path, lambda file: Image.fromarray(np.concatenate(rows)).save(file, format="JPEG", quality=88))

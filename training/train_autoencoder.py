@@ -13,8 +13,9 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, l1_loss
 
 from facecrafter_core.diffusion.families import DEMO, new_autoencoder
+from facecrafter_core.files import write_folder
 from training.data import load_faces
-from training.loop import Average, Progress, World, learning_rate, save_sheet
+from training.loop import Average, Progress, World, learning_rate, one_sentence, save_sheet
 from training.ranges import COUNT, LEARNING_RATE
 
 
@@ -35,6 +36,7 @@ def latent_loss(latents: Tensor) -> Tensor:
     return mean.square().mean() + (deviation - 1).square().mean() + (latents.abs() - 2.7).relu().square().mean()
 
 
+@one_sentence()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of training/synthetic/generate.py")
@@ -84,7 +86,7 @@ def main() -> None:
         print(f"validation: L1 {l1_loss(found, pictures):.4f} of a range of 2; latents: deviation {latents.std():.3f}, mean {latents.mean():.3f}")
         rebuilt = (found / 2 + 0.5).permute(0, 2, 3, 1).float().cpu().numpy()
     save_sheet([list(held_out[i : i + 8]) for i in (0, 8)] + [list(rebuilt[i : i + 8]) for i in (0, 8)], args.out / "sheets/autoencoder.jpg")
-    model.float().to(memory_format=torch.contiguous_format).save_pretrained(args.out / "vae")
+    write_folder(args.out / "vae", model.float().to(memory_format=torch.contiguous_format).save_pretrained)
 
 
 if __name__ == "__main__":

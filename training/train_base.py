@@ -22,13 +22,12 @@ from facecrafter_core.control.adapter import FaceCrafterAdapter, save_adapter
 from facecrafter_core.control.config import DEMO as DEMO_CONTROL
 from facecrafter_core.diffusion.families import DEMO, new_scheduler, new_text_encoder, new_unet
 from facecrafter_core.diffusion.text_encoder import save_text_encoder
-from facecrafter_core.errors import FaceCrafterError
 from facecrafter_core.files import write_folder
 from training.batches import step_seed
 from training.checkpoints import read_checkpoint
 from training.data import partners
 from training.diffusion import Noising, draw_timesteps
-from training.loop import Average, Progress, World, due, learning_rate, save_checkpoint
+from training.loop import Average, Progress, World, due, learning_rate, one_sentence, save_checkpoint
 from training.model import ControlledModel, Rows
 from training.prepared import Prepared, PreparedError
 from training.ranges import COUNT, EVERY, LEARNING_RATE, SHARE, TIMESTEP_POWER, Range
@@ -196,11 +195,9 @@ class Clock:
         return steps
 
 
+@one_sentence()
 def main() -> None:
-    try:
-        train(arguments())
-    except FaceCrafterError as error:
-        raise SystemExit(f"error: {error}") from None
+    train(arguments())
 
 
 if __name__ == "__main__":

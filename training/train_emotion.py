@@ -15,11 +15,12 @@ import torch
 from facecrafter_core.faces.emotion import EMOTIONS
 from facecrafter_core.faces.emotion_estimators import emotion_network
 from training.data import load_faces
-from training.loop import Progress, World, learning_rate, store
+from training.loop import Progress, World, learning_rate, one_sentence, store
 from training.ranges import COUNT, LEARNING_RATE
 from training.train_identity import emotion_loss
 
 
+@one_sentence()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from facecrafter_core.faces.emotion import EMOTIONS
 from facecrafter_core.faces.identity import FaceNetwork
 from training.data import cut, identity_squares, load_faces
-from training.loop import Progress, World, learning_rate, store
+from training.loop import Progress, World, learning_rate, one_sentence, store
 from training.ranges import COUNT, LEARNING_RATE, SEED
 
 CROP = 112
@@ -94,6 +94,7 @@ def report_emotion(network: nn.Module, images: Tensor, squares: Tensor, expected
     print(f"validation: valence r {r[0]:.3f}, arousal r {r[1]:.3f}, class accuracy {right:.3f}")
 
 
+@one_sentence()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
