@@ -111,7 +111,7 @@ class JointConfig(StageConfig):
     images_per_batch: Annotated[int, COUNT] = 1
     """Images a micro-batch and process; the paper has one."""
     ad_weight: Annotated[float, Range(0, 1000)] = 5e-4
-    """lambda of Eq. 5; 0 leaves the disentanglement loss out."""
+    """lambda of Eq. 5; 0 takes the disentanglement loss out of the training, and logs it all the same."""
     drop_identity: Annotated[float, SHARE] = 0.1
     """Share of images whose ID rows lose the identity, for the unconditional of Eq. 6."""
     rules: PairRules = field(default_factory=PairRules)

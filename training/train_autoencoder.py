@@ -18,6 +18,9 @@ from training.data import load_faces
 from training.loop import Average, Progress, World, learning_rate, one_sentence, save_sheet
 from training.ranges import COUNT, LEARNING_RATE
 
+CLIP = 1.0
+"""Largest norm of the gradient."""
+
 
 def picture_loss(found: Tensor, expected: Tensor) -> Tensor:
     """L1 of the pictures and of their gradients, over four scales; even areas, so colours, count more at the coarse ones."""
@@ -71,7 +74,7 @@ def main() -> None:
         loss = rebuilt + 0.1 * latent_loss(latents.float())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
         average.update(step)
         progress.add(step, picture=rebuilt)
