@@ -17,8 +17,6 @@ import multiprocessing
 import os
 import pickle
 import shutil
-import zipfile
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -227,11 +225,15 @@ def _opened(part: Path) -> Iterator[Any]:
         PreparedError: it is damaged; it is removed, so that the next run makes it again.
     """
     try:
-        with np.load(part) as arrays:
+        with open(part, "rb") as file, np.load(file, allow_pickle=False) as arrays:
             yield arrays
-    except (zipfile.BadZipFile, zlib.error, KeyError, TypeError, ValueError, EOFError) as error:
-        part.unlink()
-        raise PreparedError(f"{part} was damaged ({error}) and has been removed. Run again with the same arguments to make it anew.") from error
+        return
+    except PermissionError as error:
+        raise PreparedError(f"Could not read {part}: {error.strerror}. Mend that and run again with the same arguments.") from error
+    except Exception as error:  # NumPy, zipfile, zlib, struct and json have one each
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+    part.unlink()
+    raise PreparedError(f"{part} was damaged ({reason}) and has been removed. Run again with the same arguments to make it anew.")
 
 
 def _manifest(part: Path) -> dict[str, Any]:
