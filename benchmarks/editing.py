@@ -146,7 +146,7 @@ def retargeting(lab: Lab, people: People, out: Path) -> list[str]:
     own_shape = proportions(lab.gallery["landmarks"])[person]
     source_shape = proportions(lab.landmarks(people.identity_photos))[source]
     lines = [
-        f"{len(person)} pairs: {count} people x {len(SHIFTS)} sources, {lab.options.steps} steps. In brackets: 95% bootstrap interval over pairs.",
+        f"{len(person)} pairs: {count} people x {len(SHIFTS)} sources, {lab.options.steps} steps. In brackets: 95% bootstrap interval over pairs (over people for likeness and gains).",
         "",
         "| | similarity to the person | to the source's person | own identity first | proportions, from own | from the source's | pose RMSE | expression RMSE |",
         "|---|---|---|---|---|---|---|---|",
@@ -167,19 +167,19 @@ def retargeting(lab: Lab, people: People, out: Path) -> list[str]:
             "yaw": reading["pose"][:, 0],
         }
         v = values[name]
-        cells = [mean(v["own"], 3), mean(v["other"], 3), mean(v["first"], 0, "%"), mean(v["own_shape"], 1, "%"), mean(v["other_shape"], 1, "%")]
+        cells = [mean(v["own"], 3, people=person), mean(v["other"], 3, people=person), mean(v["first"], 0, "%", people=person), mean(v["own_shape"], 1, "%"), mean(v["other_shape"], 1, "%")]
         lines.append(f"| {name} | " + " | ".join([*cells, root(v["pose"], 1), root(v["expression"], 3)]) + " |")
     plain, fit = values["source's landmarks"], values["retargeted"]
     named = (("similarity to the person", "own", 3), ("similarity to the source's person", "other", 3), ("proportions, from own", "own_shape", 1))
-    gains = [f"{what} {mean(fit[key] - plain[key], digits, sign='+')}" for what, key, digits in named]
+    gains = [f"{what} {mean(fit[key] - plain[key], digits, sign='+', people=person)}" for what, key, digits in named]
     lines += ["", "Retargeted less the source's landmarks, pair by pair: " + "; ".join(gains) + ".", ""]
     slopes = [f"{name} {slope(asked['pose'][:, 0], values[name]['yaw']):.2f}" for name in ("source's landmarks", "retargeted")]
     lines += [f"Slope of the yaw found on the source's: {'; '.join(slopes)}.", ""]
-    lines += ["MediaPipe gave the landmarks and measures pose, expression and proportions, which flatters these columns; identity is judged by a network that took no part.", ""]
+    lines += ["MediaPipe gave the landmarks and measures pose, expression and proportions, which flatters these columns; identity is judged by another network of the same rendered world, which took no part.", ""]
     between = shape_distance(proportions(given), proportions(lab.shapes)[person])
     near = np.argsort(between)[: len(between) // 2]
     far = np.argsort(between)[len(between) // 2 :]
-    split = [f"{what} {mean((fit['own'] - plain['own'])[half], 3, sign='+')}" for what, half in (("the half that is alike", near), ("the half that differs", far))]
+    split = [f"{what} {mean((fit['own'] - plain['own'])[half], 3, sign='+', people=person[half])}" for what, half in (("the half that is alike", near), ("the half that differs", far))]
     lines += [f"By how much the two people's proportions differ, similarity to the person: {'; '.join(split)}."]
     cells = []
     for i in np.argsort(-between)[:5]:
@@ -286,9 +286,9 @@ def slope(a: np.ndarray, b: np.ndarray) -> float:
     return float(np.polyfit(a[seen], b[seen], 1)[0])
 
 
-def mean(values: np.ndarray, digits: int, unit: str = "", sign: str = "") -> str:
-    """The mean with its interval, as a table shows it; NaN values (no face found) are left out."""
-    low, high = bootstrap_interval(values)
+def mean(values: np.ndarray, digits: int, unit: str = "", sign: str = "", people: np.ndarray | None = None) -> str:
+    """The mean with its interval, over `people` where they are given, as a table shows it; NaN values (no face found) are left out."""
+    low, high = bootstrap_interval(values, people=people)
     return f"{np.nanmean(values):{sign}.{digits}f}{unit} [{low:{sign}.{digits}f}, {high:{sign}.{digits}f}]"
 
 

@@ -64,7 +64,7 @@ def kernel_times(step: Callable[[], None], steps: int) -> dict[str, float]:
     return found
 
 
-def measure(model: ControlledModel, world: World, rows: Rows, count: int, images: int, weight: float, steps: int, profiled: bool) -> Measured:
+def measure(model: ControlledModel, world: World, rows: Rows, count: int, images: int, weight: float | None, steps: int, profiled: bool) -> Measured:
     device, family, adapter = world.device, model.family, model.adapter
     side, size = family.latent_size, adapter.config.picture_size
     parameters = [p for p in model.parameters() if p.requires_grad]
@@ -75,12 +75,12 @@ def measure(model: ControlledModel, world: World, rows: Rows, count: int, images
     identities = torch.nn.functional.normalize(torch.randn(images, family.identity_dim, device=device), dim=1)
     drawings = torch.randint(0, 255, (images, size, size, 3), dtype=torch.uint8, device=device)
     emotions = torch.rand(images, 10, device=device) if adapter.emotion is not None else None
-    masks = torch.ones(images, side, side, device=device) if weight else None
+    masks = torch.ones(images, side, side, device=device) if weight is not None else None
 
     def step(number: int) -> None:
         optimizer.zero_grad(set_to_none=True)
         with world.autocast():
-            found, similarity = model(noisy, timesteps, identities, None, drawings, emotions, rows, masks)
+            found, similarity = model(noisy, timesteps, identities, None, drawings, emotions, rows, masks, learned=bool(weight))
         loss = diffusion_loss(found, noisy)
         if similarity is not None:
             loss = total_loss(loss, attention_disentanglement_loss(similarity), weight)
@@ -123,8 +123,8 @@ def main() -> None:
     pretrain, joint = PretrainConfig(**shared), JointConfig(**shared)
     mixed = Rows.mixed(images, batch // images // 4)
     cases = {
-        "pre-training": ("pre-training, landmarks", pretrain, Rows(every, every), batch, 0.0),
-        "joint": ("joint, no AD loss", joint, mixed, images, 0.0),
+        "pre-training": ("pre-training, landmarks", pretrain, Rows(every, every), batch, None),
+        "joint": ("joint, AD loss at weight 0", joint, mixed, images, 0.0),
         "joint-ad": ("joint, AD loss", joint, mixed, images, joint.ad_weight),
     }
     peak = peak_tflops(world.device)
@@ -136,7 +136,7 @@ def main() -> None:
             with world.device:  # random numbers are quick there
                 model = prepare_model(config, world, landmark=True, emotion=both, text_encoder=both)
             if loop == "plain":
-                flops = micro_batch(model, rows, batch, weight > 0).flops
+                flops = micro_batch(model, rows, batch, "" if weight is None else "learned" if weight else "measured").flops
                 model.predict = model._predict
                 model.unet.to(memory_format=torch.contiguous_format)
             speed, memory, kernels = measure(model, world, rows, batch, shown, weight, options.steps, options.profile and world.device.type == "cuda")

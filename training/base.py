@@ -10,7 +10,7 @@ from torch import nn
 
 from facecrafter_core.diffusion.arc2face import load_arc2face_networks, load_vae, means_downloads
 from facecrafter_core.diffusion.families import Family, new_text_encoder, new_unet
-from facecrafter_core.diffusion.text_encoder import load_text_encoder
+from facecrafter_core.diffusion.text_encoder import load_text_encoder, named
 from facecrafter_core.errors import ModelError
 from facecrafter_core.search import find_asset
 from training.config import ConfigError
@@ -20,7 +20,7 @@ def load_base(base: str, family: Family) -> tuple[nn.Module, nn.Module]:
     """UNet and text encoder, frozen, fp32.
 
     Raises:
-        ConfigError: no such folder, or parts are missing. AssetError: a downloaded file is missing.
+        ConfigError: no such folder, or parts are missing. ModelError: a part cannot be read. AssetError: a downloaded file is missing.
     """
     if base == "random":
         unet, encoder = new_unet(family), new_text_encoder(family)
@@ -59,7 +59,7 @@ def load_autoencoder(base: str | Path) -> nn.Module:
     """The base's autoencoder, frozen, fp32.
 
     Raises:
-        ModelError: the base has none. AssetError: it was not downloaded.
+        ModelError: the base has none, or it cannot be read. AssetError: it was not downloaded.
     """
     from diffusers import AutoencoderKL, AutoencoderTiny
 
@@ -71,7 +71,8 @@ def load_autoencoder(base: str | Path) -> nn.Module:
         if not config.is_file():
             raise ModelError(f"Expected an autoencoder at {config.parent}, found none. Give the folder of the base model.")
         kind = AutoencoderTiny if "AutoencoderTiny" in config.read_text() else AutoencoderKL
-        vae = kind.from_pretrained(config.parent)
+        with named(config.parent, "an autoencoder"):
+            vae = kind.from_pretrained(config.parent)
     return vae.float().eval().requires_grad_(False)
 
 
@@ -85,7 +86,9 @@ def _from_folder(folder: Path) -> tuple[nn.Module, nn.Module]:
 
     for unet, encoder in (("unet", "text_encoder"), ("arc2face", "encoder")):
         if (folder / unet / "config.json").is_file() and (folder / encoder / "config.json").is_file():
-            return UNet2DConditionModel.from_pretrained(folder / unet), load_text_encoder(folder / encoder, torch.float32)
+            with named(folder / unet, "a UNet"):
+                network = UNet2DConditionModel.from_pretrained(folder / unet)
+            return network, load_text_encoder(folder / encoder, torch.float32)
     raise ConfigError(
         f"Expected a base at {folder} with folders unet and text_encoder (or Arc2Face's arc2face and encoder), found none. "
         "arc2face stands for the files of facecrafter assets download --for full."

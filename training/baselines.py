@@ -15,8 +15,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from facecrafter_core.diffusion.families import refuse_code
 from facecrafter_core.diffusion.identity_tokens import encode_identity_tokens, encode_no_identity
 from facecrafter_core.diffusion.pipeline import FaceCrafterPipeline
+from facecrafter_core.diffusion.text_encoder import named
 from facecrafter_core.errors import MetricError
 from facecrafter_core.faces.arcface import ArcFaceEncoder
 from training.benchmark import Plan
@@ -109,6 +111,7 @@ class FaceIDMethod:
         parts: dict[str, Any] = {"image_encoder": _image_encoder(folder / "image_encoder")} if plus else {}
         if "XL" not in json.loads((folder / "base/model_index.json").read_text())["_class_name"]:
             parts |= {"safety_checker": None, "requires_safety_checker": False}
+        refuse_code(folder / "base")
         self.pipe = DiffusionPipeline.from_pretrained(folder / "base", local_files_only=True, **parts)
         self.pipe.load_ip_adapter(weights, subfolder=None, weight_name=None, image_encoder_folder=None)
         self.pipe.set_ip_adapter_scale(1.0)
@@ -163,4 +166,5 @@ def _ip_adapter_weights(path: Path) -> dict[str, dict[str, torch.Tensor]]:
 def _image_encoder(folder: Path) -> Any:
     from transformers import CLIPVisionModelWithProjection
 
-    return CLIPVisionModelWithProjection.from_pretrained(folder, local_files_only=True)
+    with named(folder, "an image encoder"):
+        return CLIPVisionModelWithProjection.from_pretrained(folder, local_files_only=True)

@@ -29,7 +29,7 @@ from PIL import Image
 from facecrafter_core.errors import MetricError, PhotoError
 from facecrafter_core.faces.align import align_face
 from facecrafter_core.faces.landmarker import FaceLandmarker
-from facecrafter_core.files import write_whole
+from facecrafter_core.files import write_csv, write_picture, write_whole
 from training.extract import UNUSABLE
 from training.finder import Finder
 from training.progress import progress
@@ -272,12 +272,10 @@ def _pairs(identities: int, of_person: np.ndarray, count: int, rng: np.random.Ge
 def save_plan(plan: Plan, folder: Path) -> None:
     """Writes what another method needs, and what load_plan reads."""
     for name, pictures in (("identities", plan.identities), ("references", plan.references), ("targets", plan.targets)):
-        (folder / name).mkdir(parents=True, exist_ok=True)
         for i, picture in enumerate(pictures):
-            Image.fromarray(picture).save(folder / name / f"{i:03d}.png")
-    with open(folder / "requests.csv", "w", newline="") as file:
-        rows = zip(plan.keys, plan.identity.tolist(), plan.target.tolist(), plan.seed.tolist(), strict=True)
-        csv.writer(file).writerows([("key", "identity", "target", "seed"), *rows])
+            write_picture(folder / name / f"{i:03d}.png", picture)
+    rows = zip(plan.keys, plan.identity.tolist(), plan.target.tolist(), plan.seed.tolist(), strict=True)
+    write_csv(folder / "requests.csv", [("key", "identity", "target", "seed"), *rows])
     content = {"wanted": asdict(plan.wanted), "other_photo": plan.other_photo, "notes": plan.notes}
     write_whole(folder / "plan.json", lambda file: file.write((json.dumps(content, indent=2) + "\n").encode()))
 
@@ -286,16 +284,21 @@ def load_plan(folder: Path) -> Plan | None:
     """The plan of a folder; None where there is none yet.
 
     Raises:
-        MetricError: an older version wrote it.
+        MetricError: it is damaged, or an older version wrote it.
     """
     if not (folder / "plan.json").is_file():
         return None
-    content = json.loads((folder / "plan.json").read_text())
-    if "wanted" not in content:
-        raise MetricError(f"{folder} holds a run of an older version, which did not write down what it was made from. Use another --out, or remove it.")
-    content["wanted"] = Wanted(**content["wanted"])
-    with open(folder / "requests.csv", newline="") as file:
-        rows = list(csv.DictReader(file))
-    identity, target, seed = (np.array([int(row[name]) for row in rows]) for name in ("identity", "target", "seed"))
-    pictures = {name: [np.asarray(Image.open(p).convert("RGB")) for p in sorted((folder / name).glob("*.png"))] for name in ("identities", "references", "targets")}
-    return Plan(**pictures, identity=identity, target=target, seed=seed, **content)
+    try:
+        content = json.loads((folder / "plan.json").read_bytes())
+        if "wanted" not in content:
+            raise MetricError(f"{folder} holds a run of an older version, which did not write down what it was made from. Use another --out, or remove it.")
+        content["wanted"] = Wanted(**content["wanted"])
+        with open(folder / "requests.csv", newline="", encoding="utf-8") as file:
+            rows = list(csv.DictReader(file))
+        identity, target, seed = (np.array([int(row[name]) for row in rows]) for name in ("identity", "target", "seed"))
+        pictures = {name: [np.asarray(Image.open(p).convert("RGB")) for p in sorted((folder / name).glob("*.png"))] for name in ("identities", "references", "targets")}
+        return Plan(**pictures, identity=identity, target=target, seed=seed, **content)
+    except MetricError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, csv.Error, SyntaxError) as error:  # Pillow reports some damaged pictures as SyntaxError
+        raise MetricError(f"The plan in {folder} is damaged ({type(error).__name__}: {error}). Use another --out, or remove it.") from error

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pickle
+import re
 from pathlib import Path
 from typing import Any
 
+from facecrafter_core.files import check_room
 from training.config import ConfigError
 from training.loop import load_checkpoint, save_checkpoint, short_memory
 
@@ -19,32 +21,47 @@ otherwise over processes and micro-batches: what lies in the folders and the ima
 NOTED = ("learning_rate", "batch", "images_per_batch", "accumulate", "gradient_checkpointing")
 """Those of them whose change is printed."""
 
+STAGE = frozenset(("step", "settings", "weights", "average", "optimizer", "lowest"))
+"""What a checkpoint of a stage holds at least."""
+
 
 def saved_checkpoints(out: Path) -> list[Path]:
     """The whole checkpoints of a run's folder, the oldest first."""
     return sorted((out / "checkpoints").glob("step_*.pt"))
 
 
-def read_checkpoint(path: Path) -> dict[str, Any]:
+def read_checkpoint(path: Path, holds: frozenset[str] = STAGE) -> dict[str, Any]:
     """
+    Args:
+        holds: what it must hold, by name.
+
     Raises:
-        ConfigError: it is cut or damaged; the sentence names the newest older one that is whole.
+        ConfigError: it cannot be used; the sentence says why, and names the newest older one that is whole.
     """
-    if (state := _read(path)) is not None:
+    state = _read(path, holds)
+    if not isinstance(state, str):
         return state
-    older = next((p for p in reversed(saved_checkpoints(path.parent.parent)) if p.name < path.name and _read(p)), None)
+    older = next((p for p in reversed(saved_checkpoints(path.parent.parent)) if p.name < path.name and not isinstance(_read(p, holds), str)), None)
     remedy = f"{older} is whole: remove {path.name} to take that one." if older else "There is no older one that is whole; begin again with another --out."
-    raise ConfigError(f"{path} is missing, cut or damaged. {remedy}")
+    raise ConfigError(f"{path} is missing, cut or damaged. {remedy} The cause: {state}.")
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    """None for a damaged file, too."""
+def _read(path: Path, holds: frozenset[str]) -> dict[str, Any] | str:
+    """What a checkpoint holds, or why it cannot be used."""
+    if not path.is_file():
+        return "there is no such file"
     try:
-        return load_checkpoint(path)
-    except (RuntimeError, EOFError, ValueError, pickle.UnpicklingError) as error:  # which one depends on where it is cut
+        state = load_checkpoint(path)
+    except pickle.UnpicklingError as error:  # its words advise to execute the file
+        foreign = re.search(r"(?:GLOBAL|global:|type) (?:GLOBAL )?([\w.]+)", str(error))
+        return f"it holds {foreign[1]}, which is no plain number; it was not executed" if foreign else "it was not written by torch.save"
+    except Exception as error:  # which one depends on where it is cut
         if short_memory(error):
             raise
-        return None
+        return f"{type(error).__name__}: {str(error).partition('. ')[0]}".rstrip(": ")
+    if not isinstance(state, dict) or not holds <= state.keys():
+        return f"it does not hold {', '.join(sorted(holds - set(state)) if isinstance(state, dict) else sorted(holds))}"
+    return state
 
 
 class Checkpoints:
@@ -68,6 +85,20 @@ class Checkpoints:
             if not self.keep_every or int(old.stem[5:]) % self.keep_every:
                 old.unlink(missing_ok=True)
         return path
+
+    def check_room(self, size: int, start: int, steps: int, every: int) -> None:
+        """Before the first step.
+
+        Args:
+            size: of a checkpoint in bytes. start, steps, every: the run's steps that are done, all of them, and those from checkpoint to checkpoint.
+
+        Raises:
+            OutputError: the disk has less room than the checkpoints take that will be there at a time.
+        """
+        saves = -(-(steps - start) // (every or steps))
+        more = min(saves, max(1, self.keep_last + 1 - len(saved_checkpoints(self.folder.parent))))  # an old one goes when the new one is whole
+        kept = (steps - start) // self.keep_every if self.keep_every else 0
+        check_room(self.folder.parent, size * min(saves, more + kept), f"the checkpoints of {self.folder.parent}")
 
     def load(self) -> dict[str, Any] | None:
         """The newest checkpoint, or None.

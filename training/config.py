@@ -10,21 +10,14 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, is_dataclass
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import yaml
 
-from facecrafter_core.errors import FaceCrafterError
 from training.pairs import PairRules
+from training.ranges import COUNT, EVERY, LEARNING_RATE, SEED, SHARE, TIMESTEP_POWER, ConfigError, Range, check_ranges
 
 PRESETS = Path(__file__).parent / "presets"
-
-LEAST = {"steps": 1, "batch": 1, "images_per_batch": 1, "accumulate": 1, "workers": 0, "seed": 0, "log_every": 0, "sample_every": 0, "save_every": 0, "keep_every": 0}
-"""Of whole numbers among the settings."""
-
-
-class ConfigError(FaceCrafterError):
-    """Settings that cannot be used; the message says what was expected, what was found and what to do."""
 
 
 @dataclass(frozen=True)
@@ -42,25 +35,25 @@ class StageConfig:
     """Sizes of base and adapter: Arc2Face's, or the demo's."""
     init: tuple[Path, ...] = ()
     """Adapter files to start from; of several, each gives the modules that its stage trained."""
-    steps: int = 100_000
+    steps: Annotated[int, COUNT] = 100_000
     """Of the optimiser, from the run's first on; a run that goes on may be given more."""
-    learning_rate: float = 1e-4
+    learning_rate: Annotated[float, LEARNING_RATE] = 1e-4
     """Of AdamW, after the warm-up."""
-    weight_decay: float = 0.01
+    weight_decay: Annotated[float, Range(0, 1)] = 0.01
     """Of AdamW."""
-    warmup: int = 500
+    warmup: Annotated[int, EVERY] = 500
     """Steps in which the learning rate grows from zero."""
     decay: Literal["constant", "cosine"] = "constant"
     """Of the learning rate after the warm-up; cosine ends at zero with the last step."""
-    clip: float = 1.0
+    clip: Annotated[float, Range(0, above=True)] = 1.0
     """Largest norm of the gradient."""
-    ema: float = 0.9999
+    ema: Annotated[float, SHARE] = 0.9999
     """Decay of the weights' moving average, which is what is exported; it starts lower and grows with the steps."""
-    accumulate: int = 1
+    accumulate: Annotated[int, COUNT] = 1
     """Micro-batches a step and process."""
-    min_snr: float = 0.0
+    min_snr: Annotated[float, Range(0)] = 0.0
     """gamma of the Min-SNR weighting; 0 is the plain loss."""
-    timestep_power: float = 1.0
+    timestep_power: Annotated[float, TIMESTEP_POWER] = 1.0
     """Below 1: more of the noisy timesteps."""
     device: Literal["auto", "cuda", "cpu"] = "auto"
     """auto: the GPU where there is one; the full family then needs one."""
@@ -70,21 +63,21 @@ class StageConfig:
     """Compute the denoiser's blocks again in the backward pass: less memory, more time."""
     compile: bool = True
     """Compile the network (GPU only)."""
-    workers: int = 4
+    workers: Annotated[int, Range(0, 1024)] = 4
     """Processes that read and draw ahead."""
-    seed: int = 0
+    seed: Annotated[int, SEED] = 0
     """Of new weights, pairs, timesteps and noise."""
-    log_every: int = 50
+    log_every: Annotated[int, EVERY] = 50
     """Steps from log line to log line; 0: with the checkpoints alone."""
-    sample_every: int = 2000
+    sample_every: Annotated[int, EVERY] = 2000
     """Steps from sheet to sheet, with held-out losses; 0: none."""
-    save_every: int = 1000
+    save_every: Annotated[int, EVERY] = 1000
     """Steps from checkpoint to checkpoint; 0: at the end alone."""
-    keep_last: int = 2
+    keep_last: Annotated[int, COUNT] = 2
     """The newest checkpoints that are kept."""
-    keep_every: int = 0
+    keep_every: Annotated[int, EVERY] = 0
     """Checkpoints at multiples of this are never removed; 0 keeps none but the last."""
-    diverged: float = 3.0
+    diverged: Annotated[float, Range(0)] = 3.0
     """Stop when the mean loss of a log line exceeds this multiple of the lowest so far."""
     wandb: str = ""
     """Project of Weights & Biases, if it is installed."""
@@ -92,9 +85,7 @@ class StageConfig:
     """Print the settings, sizes and estimates, and stop."""
 
     def __post_init__(self) -> None:
-        for name, least in LEAST.items():
-            if (found := getattr(self, name, least)) < least:
-                raise ConfigError(f"Expected at least {least} for --{name.replace('_', '-')}, found {found}.")
+        check_ranges(self)
 
 
 @dataclass(frozen=True)
@@ -103,7 +94,7 @@ class PretrainConfig(StageConfig):
 
     module: Literal["landmark", "emotion"] = "landmark"
     """What trains."""
-    batch: int = 16
+    batch: Annotated[int, COUNT] = 16
     """Images a micro-batch and process."""
     rules: PairRules = field(default_factory=PairRules)
     """Which images make a pair."""
@@ -113,18 +104,23 @@ class PretrainConfig(StageConfig):
 class JointConfig(StageConfig):
     """Joint disentanglement (Sec. 3.2)."""
 
-    steps: int = 50_000
+    steps: Annotated[int, COUNT] = 50_000
     """Of the optimiser, from the run's first on; a run that goes on may be given more."""
-    replicas: int = 16
+    replicas: Annotated[int, Range(4)] = 16
     """The paper's B: rows that show one image, a quarter of them under each of the four conditions."""
-    images_per_batch: int = 1
+    images_per_batch: Annotated[int, COUNT] = 1
     """Images a micro-batch and process; the paper has one."""
-    ad_weight: float = 5e-4
-    """lambda of Eq. 5; 0 leaves the disentanglement loss out."""
-    drop_identity: float = 0.1
+    ad_weight: Annotated[float, Range(0, 1000)] = 5e-4
+    """lambda of Eq. 5; 0 takes the disentanglement loss out of the training, and logs it all the same."""
+    drop_identity: Annotated[float, SHARE] = 0.1
     """Share of images whose ID rows lose the identity, for the unconditional of Eq. 6."""
     rules: PairRules = field(default_factory=PairRules)
     """Which images make a pair."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.replicas % 4:
+            raise ConfigError(f"Expected a number of replicas that four conditions can share evenly (4, 8, 12, 16, ...), found {self.replicas}.")
 
 
 C = TypeVar("C", bound=StageConfig)

@@ -8,13 +8,16 @@ A panel for each name of a run's folder (landmark, emotion, joint ...), a line f
 from __future__ import annotations
 
 import argparse
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from facecrafter_core.files import write_whole
+from training.logs import read_lines
+from training.loop import one_sentence
+
 
 def read_log(run: Path) -> dict[str, list[float]]:
-    """RUN/log.jsonl -> its numbers by name; a step that was logged again after a stop counts once.
+    """RUN/log.jsonl -> the numbers that all of its lines have, by name; a step that was logged again after a stop counts once.
 
     Raises:
         SystemExit: no such file, or nothing in it.
@@ -22,15 +25,19 @@ def read_log(run: Path) -> dict[str, list[float]]:
     path = run / "log.jsonl"
     if not path.is_file():
         raise SystemExit(f"error: Expected the folder of a training run with a log.jsonl, found none in {run}.")
-    lines = {line["step"]: line for text in path.read_text().splitlines() if (line := json.loads(text))}
+    lines = {int(line["step"]): line for line in read_lines(path) if "loss" in line}
     if not lines:
         raise SystemExit(f"error: {path} holds no lines yet. Train at least as many steps as --log-every.")
     rows = [lines[step] for step in sorted(lines)]
-    return {name: [row[name] for row in rows] for name in rows[0]}
+    return {name: [row[name] for row in rows] for name in rows[0] if all(name in row for row in rows)}
 
 
 def draw_curves(runs: Sequence[Path], out: Path) -> None:
-    """Writes the picture of runs to `out` (PNG)."""
+    """Writes the picture of runs to `out` (PNG).
+
+    Raises:
+        OutputError: it cannot be written. SystemExit: see read_log.
+    """
     import matplotlib
 
     matplotlib.use("Agg")
@@ -50,11 +57,11 @@ def draw_curves(runs: Sequence[Path], out: Path) -> None:
         if right is not None:
             right.set_ylabel("disentanglement loss (dashed)")
         panel.legend(fontsize=8)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(out, dpi=90)
+    write_whole(out, lambda file: figure.savefig(file, format="png", dpi=90))
     plt.close(figure)
 
 
+@one_sentence()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")

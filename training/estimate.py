@@ -6,7 +6,7 @@ import json
 import math
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -77,7 +77,7 @@ def dry_run(config: StageConfig, model: ControlledModel, rows: Rows, count: int,
         parameters = list(getattr(model, name).parameters())
         trained = sum(p.numel() for p in parameters if p.requires_grad)
         print(f"{name:<13} {sum(p.numel() for p in parameters) / 1e6:8.2f}M parameters, {trained / 1e6:8.2f}M trained")
-    found = micro_batch(model, rows, count, getattr(config, "ad_weight", 0) > 0)
+    found = micro_batch(model, rows, count, similarity_of(config))
     gib, usable = 2**30, len(pairs.targets)
     low = "bf16 on a GPU" if model.unet.dtype == torch.bfloat16 else "fp32"
     print(f"one micro-batch of {count} rows: {found.flops / 1e12:.2f} TFLOP forward and backward")
@@ -95,14 +95,24 @@ def step_flops(config: StageConfig, world: World, model: ControlledModel, rows: 
         return 0.0
     if config.gradient_checkpointing:
         model.unet.disable_gradient_checkpointing()
-    flops = micro_batch(model, rows, count, getattr(config, "ad_weight", 0) > 0).flops * config.accumulate
+    flops = micro_batch(model, rows, count, similarity_of(config)).flops * config.accumulate
     if config.gradient_checkpointing:
         model.unet.enable_gradient_checkpointing()
     return flops
 
 
-def micro_batch(model: ControlledModel, rows: Rows, count: int, disentangle: bool) -> Estimate:
-    """Arithmetic and memory of one micro-batch of `count` rows."""
+def similarity_of(config: StageConfig) -> Literal["", "measured", "learned"]:
+    """What a stage does with the similarity of Eq. 2."""
+    weight = getattr(config, "ad_weight", None)
+    return "" if weight is None else "learned" if weight else "measured"
+
+
+def micro_batch(model: ControlledModel, rows: Rows, count: int, similarity: Literal["", "measured", "learned"]) -> Estimate:
+    """Arithmetic and memory of one micro-batch of `count` rows.
+
+    Args:
+        similarity: what is done with that of Eq. 2.
+    """
     family, adapter = model.family, model.adapter
     device, side, size = next(model.unet.parameters()).device, model.family.latent_size, adapter.config.picture_size
     images = count // (4 * rows.replicas) if rows.landmark.start else count
@@ -110,11 +120,11 @@ def micro_batch(model: ControlledModel, rows: Rows, count: int, disentangle: boo
     def forward() -> Tensor:
         drawings = torch.zeros(images, size, size, 3, dtype=torch.uint8, device=device) if adapter.landmark is not None else None
         emotions = torch.zeros(images, 10, device=device) if adapter.emotion is not None else None
-        masks = torch.ones(images, side, side, device=device) if disentangle else None
+        masks = torch.ones(images, side, side, device=device) if similarity else None
         noisy, timesteps = torch.zeros(count, 4, side, side, device=device), torch.zeros(count, dtype=torch.long, device=device)
         with torch.autocast(device.type, torch.bfloat16, enabled=model.unet.dtype == torch.bfloat16):
             context = model.context(torch.zeros(images, family.identity_dim, device=device), None, count, rows)
-            found, similarity = model._predict(noisy, timesteps, context, drawings, emotions, rows, masks)
-        return found.float().square().mean() + (0 if similarity is None else similarity.mean())
+            found, alike = model._predict(noisy, timesteps, context, drawings, emotions, rows, masks, similarity == "learned")
+        return found.float().square().mean() + (0 if alike is None else alike.mean())
 
     return estimate(model.children(), forward)

@@ -27,11 +27,11 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from facecrafter_core.diffusion.families import FAMILIES
 from facecrafter_core.diffusion.guidance import APPROXIMATIONS, Guidance
 from facecrafter_core.errors import FaceCrafterError, MetricError, OutputError
+from facecrafter_core.files import write_picture
 from facecrafter_core.metrics.estimators import estimators_of, load_or_missing
 from facecrafter_core.metrics.flame import read_flame
 from facecrafter_core.metrics.perceptual import Perceptual
@@ -75,9 +75,8 @@ def run_row(method: Method, plan: Plan, out: Path, estimators: list[Estimator], 
             part = out / "measures" / method.name / f"{number:05d}.npz"
             files = [out / "pictures" / method.name / f"{plan.keys[i]}.png" for i in requests]
             if not part.is_file():
-                files[0].parent.mkdir(parents=True, exist_ok=True)
                 for file, picture in zip(files, method.generate(requests), strict=True):
-                    Image.fromarray(picture).save(file)
+                    write_picture(file, picture)
             measure(part, estimators, lambda files=files: [load_picture(f) for f in files], find)
             done(len(requests))
 

@@ -3,7 +3,7 @@
     python -m training.evaluate_demo --data faces --models demo
 
 For each held-out person (identity numbers 0..199): one photo gives the identity, another person's photo gives landmarks. Generated are
-identity only, + landmarks, + emotions, both; MediaPipe and two networks that took no part in generation measure them:
+identity only, + landmarks, + emotions, both; MediaPipe and two other networks of the same rendered world, which took no part in generation, measure them:
 - found: share of pictures in which MediaPipe finds a face,
 - landmark error: mean distance of asked-for and found landmarks, in percent of the asked-for distance between the eyes,
 - valence: share of pairs (same person, same seed) in which the asked-for emotion has moved the measured valence the right way,

@@ -19,11 +19,12 @@ from facecrafter_core.control.config import PRESETS
 from facecrafter_core.diffusion.arc2face import means_downloads
 from facecrafter_core.diffusion.families import FAMILIES
 from facecrafter_core.diffusion.text_encoder import save_text_encoder
-from facecrafter_core.errors import FaceCrafterError
+from facecrafter_core.files import write_folder
 from training.base import load_base
 from training.checkpoints import read_checkpoint, saved_checkpoints
 from training.config import ConfigError
-from training.loop import make_folder
+from training.logs import read_lines
+from training.loop import one_sentence
 
 CARD = """---
 license: {license}
@@ -65,7 +66,7 @@ CONDITIONS = {"landmark": 'landmarks=studio.driving_face(load_photo("friend.jpg"
 
 
 def export(run: Path, out: Path, licence: str, checkpoint: Path | None = None, base: str | None = None, base_model: str = "") -> Path:
-    """Writes OUT/adapter.safetensors, OUT/README.md, OUT/settings.json and perhaps OUT/text_encoder.
+    """Writes OUT/adapter.safetensors, OUT/README.md, OUT/settings.json and perhaps OUT/text_encoder: all of them or none.
 
     Args:
         base: where the run's base lies now, if it has moved (needed where the text encoder was trained).
@@ -85,21 +86,26 @@ def export(run: Path, out: Path, licence: str, checkpoint: Path | None = None, b
     adapter = FaceCrafterAdapter(PRESETS[family.name], **has)
     adapter.load_state_dict(parts["adapter"])
     stage = settings.get("module", "joint")
-    make_folder(out)
-    save_adapter(adapter, out / "adapter.safetensors", torch.float16, stage=stage, license=licence, steps=str(state["step"]))
+    encoder = None
     if parts["text_encoder"]:
         encoder = load_base(base or settings["base"], family)[1]
         encoder.load_state_dict(parts["text_encoder"])
-        save_text_encoder(encoder.half(), out / "text_encoder")
-    (out / "settings.json").write_text(json.dumps(settings, indent=2) + "\n")
     base_model = base_model or ("FoivosPar/Arc2Face" if means_downloads(settings["base"]) else "")
-    (out / "README.md").write_text(_card(run, state, stage, has, bool(parts["text_encoder"]), licence, base_model))
-    return out
+    card = _card(run, state, stage, has, encoder is not None, licence, base_model)
+
+    def write(folder: Path) -> None:
+        save_adapter(adapter, folder / "adapter.safetensors", torch.float16, stage=stage, license=licence, steps=str(state["step"]))
+        if encoder is not None:
+            save_text_encoder(encoder.half(), folder / "text_encoder")
+        (folder / "settings.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
+        (folder / "README.md").write_text(card, encoding="utf-8")
+
+    return write_folder(out, write)
 
 
 def _card(run: Path, state: dict[str, Any], stage: str, has: dict[str, bool], encoder: bool, licence: str, base_model: str) -> str:
     log = run / "log.jsonl"
-    lines = [json.loads(line) for line in log.read_text().splitlines()] if log.is_file() else []
+    lines = read_lines(log) if log.is_file() else []
     last = next((line for line in reversed(lines) if line["step"] <= state["step"]), None)
     public = {k: v for k, v in state["settings"].items() if k not in ("data", "out", "base", "init", "wandb", "dry_run")}
     return CARD.format(
@@ -118,6 +124,7 @@ def _card(run: Path, state: dict[str, Any], stage: str, has: dict[str, bool], en
     )
 
 
+@one_sentence()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True)
@@ -127,10 +134,7 @@ def main() -> None:
     parser.add_argument("--base", help="where the run's base lies now, if it has moved")
     parser.add_argument("--base-model", default="", help="name of the base on the Hub, for the card, such as FoivosPar/Arc2Face")
     args = parser.parse_args()
-    try:
-        print(export(args.run, args.out, args.license, args.checkpoint, args.base, args.base_model))
-    except FaceCrafterError as error:
-        raise SystemExit(f"error: {error}") from None
+    print(export(args.run, args.out, args.license, args.checkpoint, args.base, args.base_model))
 
 
 if __name__ == "__main__":

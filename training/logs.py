@@ -5,17 +5,49 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import json
+import sys
 import time
 from collections.abc import Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from facecrafter_core.errors import OutputError
+from facecrafter_core.files import append_line, writing
 from training.config import ConfigError, StageConfig, to_dict
 from training.estimate import peak_tflops
 from training.loop import World, due, make_folder
+
+
+def read_lines(path: Path) -> list[dict[str, float]]:
+    """The lines of a log.jsonl or held_out.jsonl, numbers by name; each has a "step". Lines that cannot be read, such as half a line that an older
+    process has left on a full disk, are left out, and their number is printed.
+
+    Raises:
+        OutputError: the file cannot be read.
+    """
+    try:
+        texts = path.read_bytes().splitlines()
+    except OSError as error:
+        raise OutputError(f"Could not read {path}: {error.strerror or error}.") from error
+    lines = [_line(text) for text in texts]
+    if bad := [number for number, line in enumerate(lines, 1) if line is None]:
+        print(f"{path}: {len(bad)} of {len(lines)} lines cannot be read and are left out; the first is line {bad[0]}", file=sys.stderr, flush=True)
+    return [line for line in lines if line is not None]
+
+
+def _line(text: bytes) -> dict[str, float] | None:
+    try:
+        line = json.loads(text)
+        numbers = {name: float(value) for name, value in line.items() if not isinstance(value, (str, bool))}
+        whole = numbers["step"] == int(numbers["step"]) >= 0 and len(numbers) == len(line)
+    except (ValueError, TypeError, AttributeError, KeyError, OverflowError, RecursionError):  # no JSON; no names; no step; no finite step
+        return None
+    return numbers if whole else None
 
 
 class Log:
@@ -105,36 +137,41 @@ class Log:
         if speed:
             text += f"  {(self.config.steps - done) / speed:.0f} s left"
         print(text, flush=True)
-        with open(self.config.out / "log.jsonl", "a") as file:
-            file.write(json.dumps(line) + "\n")
+        append_line(self.config.out / "log.jsonl", json.dumps(line))
         self._curves(line, done)
 
     def held_out(self, table: Mapping[str, Mapping[int, float]], done: int) -> None:
         """Losses by condition and timestep, as a line of OUT/held_out.jsonl and as curves."""
         values = {f"{condition}/{level}": round(loss, 6) for condition, row in table.items() for level, loss in row.items()}
-        with open(self.config.out / "held_out.jsonl", "a") as file:
-            file.write(json.dumps({"step": done, **values}) + "\n")
+        append_line(self.config.out / "held_out.jsonl", json.dumps({"step": done, **values}))
         self._curves({f"held out/{name}": value for name, value in values.items()}, done)
 
     def _curves(self, values: Mapping[str, float], done: int) -> None:
         for writer in self.writers:
-            for name, value in values.items():
-                writer.add_scalar(name, value, done)
+            with self._writing():
+                for name, value in values.items():
+                    writer.add_scalar(name, value, done)
         if self.run is not None:
             self.run.log(dict(values), step=done)
 
     def picture(self, name: str, picture: np.ndarray, done: int) -> None:
         """A sheet, uint8 [H, W, 3], beside the curves."""
         for writer in self.writers:
-            writer.add_image(name, picture, done, dataformats="HWC")
+            with self._writing():
+                writer.add_image(name, picture, done, dataformats="HWC")
         if self.run is not None:
             self.run.log({name: self.wandb.Image(picture)}, step=done)
 
     def close(self) -> None:
         for writer in self.writers:
-            writer.close()
+            with self._writing():
+                writer.close()
         if self.run is not None:
             self.run.finish()
+
+    def _writing(self) -> AbstractContextManager[None]:
+        """TensorBoard writes in a thread of its own, and reports a full disk with a later value."""
+        return writing(self.config.out / "tensorboard", "Free some space and run again with the same --out.")
 
     def _start_wandb(self) -> None:
         """A run of W&B for each OUT, wherever it lies; started again, it goes on."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facecrafter_core.errors import OutputError
+from facecrafter_core.errors import FaceCrafterError, OutputError
 from facecrafter_core.files import write_whole
 
 
@@ -89,10 +91,10 @@ class World:
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
-    """Linear warm-up, then a cosine to zero."""
+    """Linear warm-up, then a cosine to zero. A Python float: the optimiser's state goes into checkpoints, which hold nothing but plain numbers."""
     if step < warmup:
         return peak * (step + 1) / warmup
-    return peak * 0.5 * (1 + np.cos(np.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
+    return peak * 0.5 * (1 + math.cos(math.pi * min(1.0, (step - warmup) / max(1, steps - warmup))))
 
 
 def due(every: int, done: int, steps: int) -> bool:
@@ -116,6 +118,15 @@ class Average:
         """Exchanges the parameters and their averages; calling it twice restores both."""
         for p, m in zip(self.parameters, self.mean, strict=True):
             p.data, m.data = m.data, p.data
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Around a command: what is the user's to mend ends in one sentence on the terminal."""
+    try:
+        yield
+    except FaceCrafterError as error:
+        raise SystemExit(f"error: {error}") from None
 
 
 def make_folder(folder: Path) -> None:
@@ -153,12 +164,16 @@ def load_checkpoint(path: Path) -> dict[str, Any] | None:
 
 
 def store(module: nn.Module, path: Path, dtype: torch.dtype = torch.float16) -> None:
-    """A network's weights as safetensors."""
-    from safetensors.torch import save_file
+    """A network's weights as safetensors.
 
-    path.parent.mkdir(parents=True, exist_ok=True)
+    Raises:
+        OutputError: they cannot be written.
+    """
+    from safetensors.torch import save
+
     tensors = {k: v.detach().cpu() for k, v in module.state_dict().items()}
-    save_file({k: (v.to(dtype) if v.is_floating_point() else v).contiguous() for k, v in tensors.items()}, str(path))
+    data = save({k: (v.to(dtype) if v.is_floating_point() else v).contiguous() for k, v in tensors.items()})
+    write_whole(path, lambda file: file.write(data))
 
 
 class Progress:
@@ -191,11 +206,15 @@ class Progress:
 
 
 def save_sheet(rows: list[list[np.ndarray]], path: Path) -> None:
-    """Rows of pictures [H, W, 3] (uint8, or float in 0..1) as one JPEG."""
+    """Rows of pictures [H, W, 3] (uint8, or float in 0..1) as one JPEG.
+
+    Raises:
+        OutputError: it cannot be written.
+    """
     from PIL import Image
 
     def pixels(p: np.ndarray) -> np.ndarray:
         return p if p.dtype == np.uint8 else (p.clip(0, 1) * 255).round().astype(np.uint8)
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.concatenate([np.concatenate([pixels(p) for p in row], axis=1) for row in rows])).save(path, quality=88)
+    sheet = Image.fromarray(np.concatenate([np.concatenate([pixels(p) for p in row], axis=1) for row in rows]))
+    write_whole(path, lambda file: sheet.save(file, format="JPEG", quality=88))

@@ -45,15 +45,16 @@ def condition_similarity(features: Tensor, mask: Tensor) -> Tensor:
         mask: face mask at this block's resolution, [G, L], in 0..1. An image with an empty mask counts as similarity 0.
 
     Returns:
-        [G, 4, 4]
+        [G, 4, 4], computed in fp32 under autocast, too.
     """
     g = len(mask)
-    unit = normalize(features.float(), dim=-1).unflatten(0, (4, g, -1))
-    rows = unit.permute(1, 3, 0, 2, 4).flatten(2, 3)  # [G, L, 4 K, C]
-    positive = (rows @ rows.mT).relu()  # [G, L, 4 K, 4 K]
-    weights = mask / mask.sum(1, keepdim=True).clamp(min=1e-6)
-    under_mask = torch.einsum("gl,glij->gij", weights.to(positive), positive)
-    return under_mask.unflatten(2, (4, -1)).unflatten(1, (4, -1)).mean((2, 4))
+    with torch.autocast(features.device.type, enabled=False):  # which would take the products and the sum over the mask to bf16
+        unit = normalize(features.float(), dim=-1).unflatten(0, (4, g, -1))
+        rows = unit.permute(1, 3, 0, 2, 4).flatten(2, 3)  # [G, L, 4 K, C]
+        positive = (rows @ rows.mT).relu()  # [G, L, 4 K, 4 K]
+        weights = mask.float() / mask.float().sum(1, keepdim=True).clamp(min=1e-6)
+        under_mask = torch.einsum("gl,glij->gij", weights, positive)
+        return under_mask.unflatten(2, (4, -1)).unflatten(1, (4, -1)).mean((2, 4))
 
 
 def attention_disentanglement_loss(similarity: Tensor, counted: Tensor | None = None, count: Tensor | None = None) -> Tensor:
@@ -82,16 +83,19 @@ class SimilarityOverBlocks:
 
     Args:
         masks: face masks [G, h, w] in 0..1 at the latents' resolution.
+        learned: False measures it without a gradient, which costs no memory.
     """
 
-    def __init__(self, masks: Tensor) -> None:
-        self.masks = masks
+    def __init__(self, masks: Tensor, learned: bool = True) -> None:
+        self.masks, self.learned = masks, learned
         self.sum: Tensor | None = None
         self.blocks = 0
 
     def __call__(self, features: Tensor) -> None:
         side = round(features.shape[1] ** 0.5)
-        similarity = condition_similarity(features, adaptive_avg_pool2d(self.masks[:, None].float(), side).flatten(1))
+        with torch.autocast(features.device.type, enabled=False):
+            mask = adaptive_avg_pool2d(self.masks[:, None].float(), side).flatten(1)
+        similarity = condition_similarity(features if self.learned else features.detach(), mask)
         self.sum = similarity if self.sum is None else self.sum + similarity
         self.blocks += 1
 

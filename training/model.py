@@ -74,6 +74,7 @@ class ControlledModel(nn.Module):
         emotions: Tensor | None,
         rows: Rows,
         masks: Tensor | None = None,
+        learned: bool = True,
     ) -> tuple[Tensor, Tensor | None]:
         """One training prediction.
 
@@ -81,12 +82,12 @@ class ControlledModel(nn.Module):
             noisy: latents [R, 4, h, w]. timesteps: [R].
             identities: unit vectors [G, D]. keep_identity: [R], False for the unconditional; None keeps all.
             drawings: landmark drawings uint8 [., S, S, 3], emotions [., 10]: one an image, or one a row of their branch.
-            masks: face masks [G, h, w]; with them, the similarity of Eq. 2 is measured.
+            masks: face masks [G, h, w]; with them, the similarity of Eq. 2 is measured. learned: it has a gradient.
 
         Returns:
             prediction [R, 4, h, w], and the similarity [G, 4, 4] or None.
         """
-        return self.predict(noisy, timesteps, self.context(identities, keep_identity, len(noisy), rows), drawings, emotions, rows, masks)
+        return self.predict(noisy, timesteps, self.context(identities, keep_identity, len(noisy), rows), drawings, emotions, rows, masks, learned)
 
     def context(self, identities: Tensor, keep_identity: Tensor | None, count: int, rows: Rows) -> Tensor:
         """Identity tokens of each row, [R, 77, width]."""
@@ -104,6 +105,7 @@ class ControlledModel(nn.Module):
         emotions: Tensor | None,
         rows: Rows,
         masks: Tensor | None = None,
+        learned: bool = True,
     ) -> tuple[Tensor, Tensor | None]:
         branches = []
         if drawings is not None:
@@ -112,7 +114,7 @@ class ControlledModel(nn.Module):
         if emotions is not None:
             tokens = self.adapter.emotion(emotions)
             branches.append(_branch(self.adapter.emotion_branch.project(tokens), rows.emotion, rows.replicas))
-        watch = None if masks is None else SimilarityOverBlocks(masks)
+        watch = None if masks is None else SimilarityOverBlocks(masks, learned)
         layers = [list(layer) for layer in zip(*branches, strict=True)] or None
         kwargs = {"branches": layers, "watch": watch}
         found = self.unet(noisy, timesteps, context, cross_attention_kwargs=kwargs, return_dict=False)[0]

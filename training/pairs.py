@@ -8,27 +8,34 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
+from typing import Annotated
 
 import numpy as np
 
 from training.prepared import Prepared, PreparedError
+from training.ranges import ConfigError, Range, check_ranges
 
 BLOCK = 2048  # of a person with more images than this, so many are looked at as partners
 
 
 @dataclass(frozen=True)
 class PairRules:
-    """When two images of one person make a pair. Angles are between head directions, in degrees; expressions are compared by the root mean
-    square difference of the 52 blendshape scores. What is None is the stage's own (RULES)."""
+    """When two images of one person make a pair. Angles are those of the turn from one head to the other, roll included, in degrees; expressions
+    are compared by the root mean square difference of the 52 blendshape scores. What is None is the stage's own (RULES)."""
 
-    min_pose: float | None = None
+    min_pose: Annotated[float | None, Range(0, 180)] = None
     """Least angle; None is the stage's own."""
-    max_pose: float | None = None
+    max_pose: Annotated[float | None, Range(0, 180)] = None
     """Largest angle; None is the stage's own."""
-    min_expression: float | None = None
+    min_expression: Annotated[float | None, Range(0, 1)] = None
     """Least difference of expression; None is the stage's own."""
     mirror_single: bool | None = None
     """Pair people who have one image with its mirror image; False leaves them out."""
+
+    def __post_init__(self) -> None:
+        check_ranges(self, "--rules.")
+        if None not in (self.min_pose, self.max_pose) and self.min_pose > self.max_pose:
+            raise ConfigError(f"Expected --rules.min-pose up to --rules.max-pose, which is {self.max_pose:g}, found {self.min_pose:g}.")
 
     def of_stage(self, stage: str) -> PairRules:
         """These rules, completed by the stage's own."""
@@ -44,6 +51,15 @@ RULES = {
 
 STAGES_OWN = PairRules()
 
+MIRRORED = {
+    "landmark": "A mirror image has the same expression, and the head is turned to the other side, by {least:g} degrees or more for {fitting} of the "
+    "{count}: it teaches pose, not expression.",
+    "emotion": "A mirror image has the same expression, and the head is within {most:g} degrees for {fitting} of the {count}: it teaches how an emotion "
+    "looks, not to change the one that the identity's image has.",
+    "joint": "A mirror image has the same expression: it teaches how an emotion looks, not to change the one that the identity's image has.",
+}
+"""What pairs of an image and its mirror image teach each stage."""
+
 
 class Pairs:
     """All pairs of a prepared folder under a rule; draws them by (seed, step), so that nothing has to be remembered to resume.
@@ -58,8 +74,8 @@ class Pairs:
     """
 
     def __init__(self, prepared: Prepared, stage: str, rules: PairRules = STAGES_OWN, seed: int = 0) -> None:
-        self.rules, self.seed = rules.of_stage(stage), seed
-        self.directions = _directions(prepared.pose)
+        self.rules, self.stage, self.seed = rules.of_stage(stage), stage, seed
+        self.rotations = _rotations(prepared.pose)
         self.expressions = np.asarray(prepared["blendshapes"], np.float32)
         self.order = np.argsort(prepared.person, kind="stable")
         counts = np.bincount(prepared.person)
@@ -70,6 +86,8 @@ class Pairs:
             partners[images] = allowed.sum(1)
         single = self.count[self.person] == 1
         self.mirrored = single & self.rules.mirror_single
+        turned = _angles((self.rotations * _rotations(prepared.pose * (-1, 1, -1))).sum(1))
+        self.mirrored_in_rule = int((self.mirrored & self._pose_fits(turned)).sum())
         self.targets = np.flatnonzero((partners > 0) | self.mirrored)
         self.pairs, self.images, self.people = int(partners.sum()), len(prepared), len(counts)
         if not len(self.targets):
@@ -78,12 +96,13 @@ class Pairs:
             )
 
     def report(self) -> str:
-        """One sentence: what the rule leaves."""
-        left_out = self.images - len(self.targets)
-        return (
-            f"{self.images} images of {self.people} people: {self.pairs} pairs, {int(self.mirrored.sum())} images paired with their mirror image, "
-            f"{left_out} left out."
-        )
+        """What the rule leaves, and what those who are paired with their mirror image teach."""
+        left_out, mirrored = self.images - len(self.targets), int(self.mirrored.sum())
+        counted = f"{self.images} images of {self.people} people: {self.pairs} pairs, {mirrored} images paired with their mirror image, {left_out} left out."
+        if not mirrored:
+            return counted
+        rules = self.rules
+        return f"{counted} " + MIRRORED[self.stage].format(least=rules.min_pose, most=rules.max_pose, fitting=self.mirrored_in_rule, count=mirrored)
 
     def draw(self, step: int, count: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """Targets, identity images and whether the identity is the mirrored one: [count] each. The same for the same (seed, step)."""
@@ -115,16 +134,28 @@ class Pairs:
         rules = self.rules
         allowed = targets[:, None] != partners[None]
         if rules.min_pose > 0 or rules.max_pose < 180:
-            angle = np.degrees(np.arccos((self.directions[targets] @ self.directions[partners].T).clip(-1, 1)))
-            allowed &= (angle >= rules.min_pose) & (angle <= rules.max_pose)
+            allowed &= self._pose_fits(_angles(self.rotations[targets] @ self.rotations[partners].T))
         if rules.min_expression > 0:
             a, b = self.expressions[targets], self.expressions[partners]
             square = (a * a).sum(1)[:, None] + (b * b).sum(1)[None] - 2 * a @ b.T
             allowed &= np.sqrt(square.clip(0) / a.shape[1]) >= rules.min_expression
         return allowed
 
+    def _pose_fits(self, angles: np.ndarray) -> np.ndarray:
+        return (angles >= self.rules.min_pose) & (angles <= self.rules.max_pose)
 
-def _directions(pose: np.ndarray) -> np.ndarray:
-    """Unit vectors of where the faces look, [N, 3]; roll does not turn them."""
-    yaw, pitch = np.radians(pose[:, 0]), np.radians(pose[:, 1])
-    return np.stack([np.sin(yaw) * np.cos(pitch), np.sin(pitch), np.cos(yaw) * np.cos(pitch)], axis=1)
+
+def _rotations(pose: np.ndarray) -> np.ndarray:
+    """Yaw, pitch and roll in degrees, [N, 3] -> rotations [N, 9]: facecrafter_core.faces.landmarker.rotation_of_pose, for many at once."""
+    (sy, sp, sr), (cy, cp, cr) = (f(np.radians(pose * (1, -1, -1)).T) for f in (np.sin, np.cos))
+    rows = [
+        cy * cr + sy * sp * sr, sy * sp * cr - cy * sr, sy * cp,
+        cp * sr, cp * cr, -sp,
+        cy * sp * sr - sy * cr, sy * sr + cy * sp * cr, cy * cp,
+    ]  # fmt: skip
+    return np.stack(rows, axis=1)
+
+
+def _angles(products: np.ndarray) -> np.ndarray:
+    """Scalar products of two rotations' nine numbers -> degrees of the turn from one to the other."""
+    return np.degrees(np.arccos(((products - 1) / 2).clip(-1, 1)))

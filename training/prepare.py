@@ -10,7 +10,6 @@ Pictures without a usable face are listed in rejected.csv, with the reason.
 from __future__ import annotations
 
 import argparse
-import csv
 import hashlib
 import json
 import logging
@@ -18,25 +17,25 @@ import multiprocessing
 import os
 import pickle
 import shutil
-import zipfile
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
 from facecrafter_core.diffusion.families import FAMILIES
 from facecrafter_core.errors import FaceCrafterError
 from facecrafter_core.faces.emotion_estimators import AUTOMATIC, ESTIMATORS
-from facecrafter_core.files import write_whole
+from facecrafter_core.files import check_room, write_csv, write_whole
 from facecrafter_core.studio import check_device
 from training.extract import Extractor, Rows
 from training.loop import make_folder
-from training.prepared import ARRAYS, FORMAT, PreparedError
+from training.prepared import ARRAYS, FORMAT, PreparedError, read_info, read_json
 from training.sources import READERS, Item, SourceError, loose_files, open_source
 
 CHUNK = 256
@@ -165,54 +164,82 @@ def run_ray(chunks: list[Chunk], settings: Settings, out: Path, processes: int) 
 
 
 def merge(chunks: list[Chunk], out: Path, info: dict[str, Any]) -> dict[str, Any]:
-    """Parts -> arrays and manifest. The parts are removed last, so that a merge that was stopped is simply done again."""
+    """Parts -> arrays and manifest. The parts are removed last, so that a merge that was stopped is simply done again.
+
+    Raises:
+        SourceError: no image could be used. PreparedError: a part is damaged. OutputError: the disk has no room for the arrays beside the parts.
+    """
     import pyarrow
     import pyarrow.parquet
 
     manifests = [_manifest(chunk.path(out)) for chunk in chunks]
     counts = [len(m["columns"].get("key", ())) for m in manifests]
     rejected = [r for m in manifests for r in m["rejected"]]
-    with open(out / "rejected.csv", "w", newline="") as file:
-        csv.writer(file).writerows([("key", "reason"), *rejected])
+    write_csv(out / "rejected.csv", [("key", "reason"), *rejected])
     total, people = sum(counts), {}
     if not total:
         raise SourceError(f"None of the {len(rejected)} images could be used; the first: {rejected[0][0]}: {rejected[0][1]} All reasons are in {out / 'rejected.csv'}.")
-    targets: dict[str, np.ndarray] = {}
     tables, row = [], 0
-    for chunk, manifest, count in zip(chunks, manifests, counts, strict=True):
-        if not count:
-            continue
-        with np.load(chunk.path(out)) as part:
-            for name in ARRAYS:
-                if name in part:
-                    array = part[name]
-                    if name not in targets:
-                        targets[name] = np.lib.format.open_memmap(out / f"{name}.npy", "w+", array.dtype, (total, *array.shape[1:]))
-                    targets[name][row : row + count] = array
-        numbers = [people.setdefault(person, len(people)) for person in manifest["columns"]["person"]]
-        tables.append(pyarrow.table({"index": np.arange(row, row + count), "person_number": numbers, **manifest["columns"]}))
-        row += count
-    for array in targets.values():
-        array.flush()
-    pyarrow.parquet.write_table(pyarrow.concat_tables(tables), out / "manifest.parquet")
+    for manifest, count in zip(manifests, counts, strict=True):
+        if count:
+            numbers = [people.setdefault(person, len(people)) for person in manifest["columns"]["person"]]
+            tables.append(pyarrow.table({"index": np.arange(row, row + count), "person_number": numbers, **manifest["columns"]}))
+            row += count
+    _merge_arrays([chunk.path(out) for chunk, count in zip(chunks, counts, strict=True) if count], out, total)
+    write_whole(out / "manifest.parquet", lambda file: pyarrow.parquet.write_table(pyarrow.concat_tables(tables), file))
     info |= {"image_size": FAMILIES[info["family"]].image_size, "images": total, "rejected": len(rejected), "people": len(people)}
     write_whole(out / "prepared.json", lambda file: file.write((json.dumps(info, indent=2) + "\n").encode()))
     _tidy(out)
     return info
 
 
-def _manifest(part: Path) -> dict[str, Any]:
-    """Columns and rejected items of a part.
+def _merge_arrays(parts: list[Path], out: Path, total: int) -> None:
+    """Each array of the parts as one file, whole or not at all. They are not memory-mapped: a full disk ends a process that writes to a map."""
+    for name in ARRAYS:  # of a merge that was stopped
+        (out / f"{name}.npy").unlink(missing_ok=True)
+    with _opened(parts[0]) as first:
+        rows = {name: first[name][:1] for name in ARRAYS if name in first}
+    needed = total * sum(row.nbytes for row in rows.values())
+    check_room(out, needed, "the merged features", "Free some space and run again with the same arguments: what was prepared is kept.")
+    for name, row in rows.items():
+        write_whole(out / f"{name}.npy", lambda file, name=name, row=row: _write_array(file, name, row, parts, total))
+
+
+def _write_array(file: BinaryIO, name: str, row: np.ndarray, parts: list[Path], total: int) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(row.dtype), "fortran_order": False, "shape": (total, *row.shape[1:])}
+    np.lib.format.write_array_header_1_0(file, header)
+    for part in parts:
+        with _opened(part) as arrays:
+            array = arrays[name]
+            if array.dtype != row.dtype or array.shape[1:] != row.shape[1:]:
+                raise ValueError(f"{name} is {array.dtype} {list(array.shape)}")
+            data = array.tobytes()
+        file.write(data)
+
+
+@contextmanager
+def _opened(part: Path) -> Iterator[Any]:
+    """The arrays of a part.
 
     Raises:
         PreparedError: it is damaged; it is removed, so that the next run makes it again.
     """
     try:
-        with np.load(part) as arrays:
-            return json.loads(str(arrays["manifest"]))
-    except (zipfile.BadZipFile, KeyError, ValueError, EOFError) as error:
-        part.unlink()
-        raise PreparedError(f"{part} was damaged ({error}) and has been removed. Run again with the same arguments to make it anew.") from error
+        with open(part, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            yield arrays
+        return
+    except PermissionError as error:
+        raise PreparedError(f"Could not read {part}: {error.strerror}. Mend that and run again with the same arguments.") from error
+    except Exception as error:  # NumPy, zipfile, zlib, struct and json have one each
+        reason = " ".join(str(error).split())[:200] or type(error).__name__
+    part.unlink()
+    raise PreparedError(f"{part} was damaged ({reason}) and has been removed. Run again with the same arguments to make it anew.")
+
+
+def _manifest(part: Path) -> dict[str, Any]:
+    """Columns and rejected items of a part. Raises PreparedError where it is damaged."""
+    with _opened(part) as arrays:
+        return json.loads(str(arrays["manifest"]))
 
 
 def _tidy(out: Path) -> None:
@@ -259,7 +286,7 @@ def prepare(
     plan = {"format": FORMAT, "family": family, "drawings": drawings, "models": fingerprints, "items": len(items), "digest": _digest(items)}
     make_folder(out)
     if (out / "prepared.json").is_file():
-        old = json.loads((out / "prepared.json").read_text())
+        old = read_info(out)
         if {k: old.get(k) for k in plan} != plan:
             raise PreparedError(f"{out} holds features of other images, settings or models. Use another --out, or remove it.")
         _tidy(out)
@@ -290,7 +317,7 @@ def prepare(
 
 def _check_plan(path: Path, plan: dict[str, Any]) -> None:
     """Writes the plan of this run, or compares it with the one whose parts are there."""
-    if path.is_file() and (old := json.loads(path.read_text())) != plan:
+    if path.is_file() and (old := read_json(path)) != plan:
         changed = ", ".join(name for name in plan if old.get(name) != plan[name])
         raise PreparedError(f"{path.parent} holds parts of a run with other images, settings or models ({changed}). Use another --out, or remove it.")
     write_whole(path, lambda file: file.write(json.dumps(plan).encode()))

@@ -22,6 +22,7 @@ from training.stage import Stage, clean_latents, command, open_data, open_world,
 
 
 def train(config: PretrainConfig) -> None:
+    config.rules.of_stage(config.module)  # raises what no pair can follow, before anything is read
     world = open_world(config)
     landmark, emotion = config.module == "landmark", config.module == "emotion"
     training, validation = open_data(config)

@@ -103,5 +103,8 @@ def real_features(items: Sequence[Item], inception: Estimator, count: int, size:
 
 
 def _load(file: Path) -> dict[str, np.ndarray]:
-    with np.load(file) as arrays:
-        return {name: arrays[name] for name in arrays.files}
+    try:
+        with np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except Exception as error:  # NumPy, zipfile and zlib have one each
+        raise MetricError(f"{file} is damaged ({type(error).__name__}: {error}). Remove it and run again.") from error

@@ -18,6 +18,7 @@ from facecrafter_core.metrics import control
 from facecrafter_core.metrics.reading import Missing, same_as
 from facecrafter_core.metrics.statistics import bootstrap_interval, frechet_distance, root_mean
 from training.benchmark import Plan
+from training.compare import Metric, differences, table_of_differences
 
 Row = tuple[str, int, Mapping[str, str]]  # name, added parameters, what conditioned it
 
@@ -52,8 +53,15 @@ SPREADS = {
     "flame_expression_spread": ("Expression spread (FLAME)", 4),
     "lpips": ("LPIPS between a person's pictures", 3),
 }
+LIKENESS = ("similarity", "arcface_similarity", "own")
+"""Metrics of which a person's pictures say about the same: their intervals are over people."""
 FEW = " With fewer than 2,048 of either it is biased upwards: compare it only within this table."
+SAME_WORLD = "The demo's evaluators are other networks of the same rendered world, which took no part in generating."
 PERCENT = {"same_class", "own", "found"}
+METRICS = {name: Metric(*heading, 1, root_mean) for name, heading in ROOTS.items()} | {
+    name: Metric(*heading, 100 if name in PERCENT else 1, np.mean) for name, heading in MEANS.items()
+}
+"""Of single pictures."""
 IN_GRID = ("landmark_error", "pose_error", "valence_error", "arousal_error", "same_class", "similarity")
 BETTER_HIGH = {"same_class", "similarity"}
 FEWEST_FOR_FID = 50
@@ -105,8 +113,8 @@ def columns_of(plan: Plan, reading: Mapping[str, np.ndarray], target: Mapping[st
 
 
 def summarise(columns: Mapping[str, np.ndarray], plan: Plan, reading: Mapping[str, np.ndarray], real: np.ndarray | None = None) -> dict[str, Any]:
-    """metric -> {value, low, high, count, of}: RMSE or mean, its 95% bootstrap interval over pictures (over people for spreads; null from one
-    value), and from how many values of how many possible ones: pictures with a face, all pictures, or people. FID has no interval.
+    """metric -> {value, low, high, count, of}: RMSE or mean, its 95% bootstrap interval over pictures (over people for likeness and spreads; null
+    from one picture or person), and from how many values of how many possible ones: pictures with a face, all pictures, or people. FID has no interval.
     A metric that could not be measured is {missing: why}.
 
     Args:
@@ -117,7 +125,7 @@ def summarise(columns: Mapping[str, np.ndarray], plan: Plan, reading: Mapping[st
     for name in [n for n in (*ROOTS, *MEANS) if n in columns]:
         whole = name in ("own", "found") or name.startswith("flame")  # FLAME comes from files, which have their own idea of what is a face
         mean, statistic = (control.rmse, root_mean) if name in ROOTS else (np.nanmean, np.mean)
-        out[name] = _entry(columns[name], len(plan) if whole else faces, mean, statistic, "no face")
+        out[name] = _entry(columns[name], len(plan) if whole else faces, mean, statistic, "no face", plan.identity if name in LIKENESS else None)
     spreads = {} if plan.targets else {
         "pose_spread": control.spread(reading["pose"][:, :2], plan.identity), "expression_spread": control.spread(reading["expression"], plan.identity)
     }  # fmt: skip
@@ -136,12 +144,14 @@ def summarise(columns: Mapping[str, np.ndarray], plan: Plan, reading: Mapping[st
     return out
 
 
-def _entry(values: np.ndarray, of: int, mean: Callable[..., float], statistic: Callable[..., np.ndarray], why: str) -> dict[str, Any]:
-    """A metric of summarise. why: there is no value, if there is none."""
+def _entry(
+    values: np.ndarray, of: int, mean: Callable[..., float], statistic: Callable[..., np.ndarray], why: str, people: np.ndarray | None = None
+) -> dict[str, Any]:
+    """A metric of summarise. why: there is no value, if there is none. people: over whom the interval is; None: over the values."""
     count = int(np.isfinite(values).sum())
     if not count:
         return {"missing": why}
-    low, high = bootstrap_interval(values, statistic) if count > 1 else (None, None)
+    low, high = (None if np.isnan(end) else end for end in bootstrap_interval(values, statistic, people=people))
     return {"value": float(mean(values)), "low": low, "high": high, "count": count, "of": of}
 
 
@@ -166,7 +176,8 @@ def table(
         cells = [_cell(summary[name].get(metric), headings[metric][1], 100 if metric in PERCENT else 1) for metric in present]
         extra = "not known" if parameters < 0 else f"{parameters / 1e6:.2f}M"
         lines.append(f"| {name} | " + " | ".join(cells) + f" | {extra} |")
-    over = "pictures (over people for spreads and LPIPS)" if set(SPREADS) & set(present) else "pictures"
+    whose = [what for what, names in (("spreads and LPIPS", SPREADS), ("likeness", LIKENESS)) if set(names) & set(present)]
+    over = "pictures" + (f" (over people for {' and for '.join(whose)})" if whose else "")
     under = [f"In brackets: 95% bootstrap interval over {over}. Settings: " + ", ".join(f"{k} {v}" for k, v in settings.items()) + ".", *notes]
     without = {name: summary[name]["without_face"] for name, _, _ in rows if summary[name]["without_face"]}
     under += [f"Pictures without a face, left out of the errors: {', '.join(f'{n} {c}' for n, c in without.items())}."] if without else []
@@ -175,6 +186,7 @@ def table(
         found = "; ".join(f"{name} {e['count']} of {e['of']} {'people' if metric in SPREADS else 'pictures'}" for name, e in short.items())
         under += [f"{headings[metric][0]} could be measured in fewer: {found}."] if short else []
     under += ["Measured by: " + "; ".join(f"{what}: {name}" for what, name in measured.items()) + "."]
+    under += [SAME_WORLD] if any(name.startswith("demo ") for name in measured.values()) else []
     fid = next((values["fid"] for values in summary.values() if "value" in values.get("fid", {})), None)
     under += [f"FID: {fid['pictures']} pictures against {fid['real']} photos {'of ' + settings['real'] if 'real' in settings else 'of the plan'}; FID depends on both numbers." + FEW * (min(fid["pictures"], fid["real"]) < 2048)] if fid else []
     flattered: dict[str, list[str]] = {}
@@ -222,9 +234,11 @@ def write_results(
     for values in summary.values():
         for column, reason in not_measured(missing, controlled=bool(plan.targets)).items():
             values.setdefault(column, {"missing": reason})
-    content = {"settings": dict(settings), "notes": plan.notes, "rows": {n: {**summary[n], "parameters": p} for n, p, _ in rows}}
+    between = differences(columns, plan.identity, METRICS)
+    content = {"settings": dict(settings), "notes": plan.notes, "rows": {n: {**summary[n], "parameters": p} for n, p, _ in rows}, "differences": between}
     write_whole(out / "summary.json", lambda file: file.write((json.dumps(content, indent=2, allow_nan=False) + "\n").encode()))
-    write_whole(out / "table.md", lambda file: file.write(table(summary, rows, measured, missing, settings, plan.notes).encode()))
+    text = table(summary, rows, measured, missing, settings, plan.notes) + table_of_differences(between, METRICS)
+    write_whole(out / "table.md", lambda file: file.write(text.encode()))
     grid_pictures(summary, out)
     for name, values in columns.items():
         if plan.targets:
@@ -249,7 +263,7 @@ def scatter(columns: Mapping[str, np.ndarray], path: Path, title: str) -> None:
         axis.scatter(a[seen], f[seen], s=4, alpha=0.5)
         axis.set(title=name, xlabel="asked for", ylabel="found")
     figure.suptitle(title)
-    figure.savefig(path, dpi=80)
+    write_whole(path, lambda file: figure.savefig(file, format="png", dpi=80))
     plt.close(figure)
 
 
@@ -289,7 +303,7 @@ def _grid_picture(points: Mapping[tuple[str, str], Mapping[str, Any]], path: Pat
         for (i, k), value in np.ndenumerate(values):
             axis.text(k, i, f"{value:.{digits}f}", ha="center", va="center", color="black" if goodness[i, k] > middle else "white")
     figure.suptitle(f"{title}: brighter is better, each picture in its own range")
-    figure.savefig(path, dpi=90)
+    write_whole(path, lambda file: figure.savefig(file, format="png", dpi=90))
     plt.close(figure)
 
 
@@ -305,4 +319,4 @@ def sheet(plan: Plan, columns: Mapping[str, np.ndarray], folder: Path, path: Pat
             found = np.asarray(Image.open(folder / f"{plan.keys[i]}.png").convert("RGB"))
             stacks.append(np.concatenate([np.asarray(Image.fromarray(p).resize((size, size), Image.Resampling.LANCZOS)) for p in (*asked, found)]))
         rows.append(np.concatenate(stacks, axis=1))
-    Image.fromarray(np.concatenate(rows)).save(path, quality=88)
+    write_whole(path, lambda file: Image.fromarray(np.concatenate(rows)).save(file, format="JPEG", quality=88))

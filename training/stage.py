@@ -14,7 +14,6 @@ from facecrafter_core.control.adapter import FaceCrafterAdapter, load_adapter, r
 from facecrafter_core.control.config import PRESETS
 from facecrafter_core.diffusion.families import FAMILIES, Family
 from facecrafter_core.diffusion.text_encoder import save_text_encoder
-from facecrafter_core.errors import FaceCrafterError
 from facecrafter_core.files import write_whole
 from facecrafter_core.studio import check_device
 from training.base import autoencoder_weights, load_base, load_trained_encoder, networks_fingerprint
@@ -22,7 +21,7 @@ from training.batches import Batch
 from training.checkpoints import NOTED, Checkpoints, saved_checkpoints
 from training.config import C, ConfigError, StageConfig, read_config, to_dict
 from training.logs import Log
-from training.loop import Average, World, due, learning_rate, short_memory
+from training.loop import Average, World, due, learning_rate, one_sentence, short_memory
 from training.model import ControlledModel, spread
 from training.prepared import Prepared, fingerprint
 from training.report import Report
@@ -31,10 +30,9 @@ from training.report import Report
 def command(train: Callable[[C], None], kind: type[C], description: str | None) -> None:
     """A stage's command line; what is the user's to mend ends in one sentence."""
     try:
-        config = read_config(kind, description)
-        train(config)
-    except FaceCrafterError as error:
-        raise SystemExit(f"error: {error}") from None
+        with one_sentence():
+            config = read_config(kind, description)
+            train(config)
     except (MemoryError, RuntimeError) as error:
         if (short := short_memory(error)) is None:
             raise
@@ -122,6 +120,9 @@ class Stage:
         if len(found := sorted(set(world.everyones(self.start)))) > 1:
             raise ConfigError(f"The processes found {' and '.join(f'{n:.0f}' for n in found)} finished steps in {config.out}. Give --out a folder that all machines share.")
         self.log = Log(config, world, images, rows, self.start, lowest, flops)
+        if world.rank == 0:
+            size = sum(4 * p.numel() * p.element_size() for p in self.parameters)  # weights, average, two moments
+            self.checkpoints.check_room(size, self.start, config.steps, config.save_every)
 
     def autocast(self) -> torch.autocast:
         return torch.autocast(self.world.device.type, torch.bfloat16, enabled=arithmetic(self.config, self.world.device) == torch.bfloat16)

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from facecrafter_core.faces.emotion import EMOTIONS
+from facecrafter_core.files import write_whole
 
 
 def draw_summary(folder: Path, pairs: Mapping[str, tuple[int, int]]) -> Path:
@@ -18,6 +19,9 @@ def draw_summary(folder: Path, pairs: Mapping[str, tuple[int, int]]) -> Path:
 
     Returns:
         its path.
+
+    Raises:
+        OutputError: it cannot be written.
     """
     import matplotlib
 
@@ -49,6 +53,6 @@ def draw_summary(folder: Path, pairs: Mapping[str, tuple[int, int]]) -> Path:
     axes[4].margins(y=0.3)
     axes[4].legend()
     path = folder / "summary.png"
-    figure.savefig(path, dpi=80)
+    write_whole(path, lambda file: figure.savefig(file, format="png", dpi=80))
     plt.close(figure)
     return path

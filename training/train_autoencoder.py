@@ -13,8 +13,13 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, l1_loss
 
 from facecrafter_core.diffusion.families import DEMO, new_autoencoder
+from facecrafter_core.files import write_folder
 from training.data import load_faces
-from training.loop import Average, Progress, World, learning_rate, save_sheet
+from training.loop import Average, Progress, World, learning_rate, one_sentence, save_sheet
+from training.ranges import COUNT, LEARNING_RATE
+
+CLIP = 1.0
+"""Largest norm of the gradient."""
 
 
 def picture_loss(found: Tensor, expected: Tensor) -> Tensor:
@@ -34,13 +39,14 @@ def latent_loss(latents: Tensor) -> Tensor:
     return mean.square().mean() + (deviation - 1).square().mean() + (latents.abs() - 2.7).relu().square().mean()
 
 
+@one_sentence()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of training/synthetic/generate.py")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=2500)
-    parser.add_argument("--batch", type=int, default=64)
-    parser.add_argument("--learning-rate", type=float, default=1.5e-3)
+    parser.add_argument("--steps", type=COUNT.of(int), default=2500)
+    parser.add_argument("--batch", type=COUNT.of(int), default=64)
+    parser.add_argument("--learning-rate", type=LEARNING_RATE.of(float), default=1.5e-3)
     parser.add_argument("--compile", action="store_true")
     args = parser.parse_args()
 
@@ -68,7 +74,7 @@ def main() -> None:
         loss = rebuilt + 0.1 * latent_loss(latents.float())
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), CLIP)
         optimizer.step()
         average.update(step)
         progress.add(step, picture=rebuilt)
@@ -83,7 +89,7 @@ def main() -> None:
         print(f"validation: L1 {l1_loss(found, pictures):.4f} of a range of 2; latents: deviation {latents.std():.3f}, mean {latents.mean():.3f}")
         rebuilt = (found / 2 + 0.5).permute(0, 2, 3, 1).float().cpu().numpy()
     save_sheet([list(held_out[i : i + 8]) for i in (0, 8)] + [list(rebuilt[i : i + 8]) for i in (0, 8)], args.out / "sheets/autoencoder.jpg")
-    model.float().to(memory_format=torch.contiguous_format).save_pretrained(args.out / "vae")
+    write_folder(args.out / "vae", model.float().to(memory_format=torch.contiguous_format).save_pretrained)
 
 
 if __name__ == "__main__":

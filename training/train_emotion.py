@@ -15,17 +15,19 @@ import torch
 from facecrafter_core.faces.emotion import EMOTIONS
 from facecrafter_core.faces.emotion_estimators import emotion_network
 from training.data import load_faces
-from training.loop import Progress, World, learning_rate, store
+from training.loop import Progress, World, learning_rate, one_sentence, store
+from training.ranges import COUNT, LEARNING_RATE
 from training.train_identity import emotion_loss
 
 
+@one_sentence()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--steps", type=int, default=3000)
-    parser.add_argument("--batch", type=int, default=1024)
-    parser.add_argument("--learning-rate", type=float, default=3e-3)
+    parser.add_argument("--steps", type=COUNT.of(int), default=3000)
+    parser.add_argument("--batch", type=COUNT.of(int), default=1024)
+    parser.add_argument("--learning-rate", type=LEARNING_RATE.of(float), default=3e-3)
     args = parser.parse_args()
 
     world = World()

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 from facecrafter_core.faces.emotion import EMOTIONS
 from facecrafter_core.faces.identity import FaceNetwork
 from training.data import cut, identity_squares, load_faces
-from training.loop import Progress, World, learning_rate, store
+from training.loop import Progress, World, learning_rate, one_sentence, store
+from training.ranges import COUNT, LEARNING_RATE, SEED
 
 CROP = 112
 EMBEDDING = 128
@@ -93,16 +94,17 @@ def report_emotion(network: nn.Module, images: Tensor, squares: Tensor, expected
     print(f"validation: valence r {r[0]:.3f}, arousal r {r[1]:.3f}, class accuracy {right:.3f}")
 
 
+@one_sentence()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--task", choices=("identity", "emotion"), default="identity")
-    parser.add_argument("--widths", type=int, nargs=4, default=(32, 48, 96, 128))
-    parser.add_argument("--steps", type=int, default=4000)
-    parser.add_argument("--batch", type=int, default=256)
-    parser.add_argument("--learning-rate", type=float, default=2e-3)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--widths", type=COUNT.of(int), nargs=4, default=(32, 48, 96, 128))
+    parser.add_argument("--steps", type=COUNT.of(int), default=4000)
+    parser.add_argument("--batch", type=COUNT.of(int), default=256)
+    parser.add_argument("--learning-rate", type=LEARNING_RATE.of(float), default=2e-3)
+    parser.add_argument("--seed", type=SEED.of(int), default=0)
     args = parser.parse_args()
 
     world = World()

@@ -2,7 +2,7 @@
 
     python -m training.train_joint --preset demo_joint --data prepared --base demo --init runs/landmark/adapter.safetensors \\
         runs/emotion/adapter.safetensors --out runs/joint
-    ... --ad-weight 0      # without the attention disentanglement loss, for the ablation
+    ... --ad-weight 0      # without the attention disentanglement loss, for the ablation; its value is logged all the same
 
 Intra-batch mixed conditioning: each image is shown `replicas` times, a quarter of them under each of ID, ID + LMK, ID + LMK + EMO and
 ID + EMO ("with equal probability"; exact quarters keep shapes static). Each replica has its own timestep and noise.
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from facecrafter_core.diffusion.families import new_scheduler
 from training.batches import StepData, draw
-from training.config import ConfigError, JointConfig
+from training.config import JointConfig
 from training.diffusion import Noising
 from training.estimate import dry_run, step_flops
 from training.losses import attention_disentanglement_loss, diffusion_loss, min_snr_weights, total_loss
@@ -31,8 +31,7 @@ def by_condition(values: Tensor) -> Tensor:
 
 
 def train(config: JointConfig) -> None:
-    if config.replicas < 4 or config.replicas % 4:
-        raise ConfigError(f"Expected a number of replicas that four conditions can share evenly (4, 8, 12, 16, ...), found {config.replicas}.")
+    config.rules.of_stage("joint")  # raises what no pair can follow, before anything is read
     world = open_world(config)
     training, validation = open_data(config)
     pairs = Pairs(training, "joint", config.rules, config.seed)
@@ -46,8 +45,7 @@ def train(config: JointConfig) -> None:
     if world.rank == 0:
         print(pairs.report(), flush=True)
 
-    masks = config.ad_weight > 0
-    data = StepData(training, pairs, world, images, model.adapter.config.picture_size, drawings=True, emotions=True, masks=masks)
+    data = StepData(training, pairs, world, images, model.adapter.config.picture_size, drawings=True, emotions=True, masks=True)
     report = Report.where_possible(validation, config.base, config.out, world.device) if world.rank == 0 and config.sample_every else None
     flops = step_flops(config, world, model, rows, micro_rows)
     stage = Stage(config, world, model, images * world.size, images * config.replicas * world.size, "joint", report, flops)
@@ -65,14 +63,12 @@ def train(config: JointConfig) -> None:
             keep = torch.ones(micro_rows, dtype=torch.bool, device=world.device)
             keep[: micro_rows // 4] = spread(keep_image, micro_rows // 4, rows.replicas)  # the ID rows
             with stage.autocast():
-                predicted, similarity = stage.trained(noisy, timesteps, seen.identities, keep, seen.drawings, seen.emotions, rows, seen.masks)
+                inputs = (noisy, timesteps, seen.identities, keep, seen.drawings, seen.emotions, rows, seen.masks)
+                predicted, similarity = stage.trained(*inputs, learned=config.ad_weight > 0)
             weights = min_snr_weights(noising.alphas[timesteps], noising.prediction_type, config.min_snr) if config.min_snr else None
             diffusion = diffusion_loss(predicted, target, weights)
-            if similarity is None:
-                stage.backward(diffusion)
-            else:
-                disentanglement = attention_disentanglement_loss(similarity, keep_image.float(), kept)
-                stage.backward(total_loss(diffusion, disentanglement, config.ad_weight), diffusion=diffusion, ad=disentanglement)
+            disentanglement = attention_disentanglement_loss(similarity, keep_image.float(), kept)
+            stage.backward(total_loss(diffusion, disentanglement, config.ad_weight), diffusion=diffusion, ad=disentanglement)
 
 
 def main() -> None:

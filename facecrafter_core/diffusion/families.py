@@ -6,6 +6,7 @@ topology, narrower, and is trained by the scripts in training/ on rendered peopl
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -184,3 +185,20 @@ def new_scheduler(family: Family) -> Any:
     from diffusers import DDPMScheduler
 
     return DDPMScheduler(**family.scheduler, timestep_spacing="trailing")
+
+
+def refuse_code(folder: Path) -> None:
+    """A diffusers folder may name Python files of its own, which some versions of diffusers execute.
+
+    Raises:
+        ModelError: it names one, or its model_index.json is damaged.
+    """
+    path = folder / "model_index.json"
+    try:
+        index = json.loads(path.read_bytes()) if path.is_file() else {}
+        names = {folder: index.get("_class_name"), **{folder / part: name for part, name in index.items() if part != "_class_name"}}
+    except (ValueError, AttributeError) as error:
+        raise ModelError(f"{path} is damaged ({error}). Get the base again.") from error
+    for place, name in names.items():
+        if isinstance(name, list) and name and (place / f"{name[0]}.py").is_file():
+            raise ModelError(f"{place / str(name[0])}.py is code of this base, and files of others are never executed. Use a base of weights and settings alone.")

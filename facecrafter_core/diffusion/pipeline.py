@@ -20,7 +20,7 @@ from ..errors import ModelError
 from ..faces.emotion import Emotion
 from .arc2face import load_arc2face, means_downloads, of_type
 from .channels_last import to_channels_last
-from .families import DEMO_FOLDER, Family, check_parts, family_of
+from .families import DEMO_FOLDER, Family, check_parts, family_of, refuse_code
 from .guidance import Guidance, GuidedRun, guidance_coefficients
 from .identity_tokens import encode_identity_tokens
 from .inputs import check_inputs
@@ -89,8 +89,8 @@ class FaceCrafterPipeline(DiffusionPipeline):
                 pipe.set_adapter(load_adapter(adapter))
                 pipe.use_text_encoder_beside(adapter)
             return pipe
-        missing = [p for p in ("unet", "vae", "text_encoder", "scheduler") if not (folder / p).is_dir()]
-        if missing:
+        refuse_code(folder)
+        if missing := [p for p in ("unet", "vae", "text_encoder", "scheduler") if not (folder / p).is_dir()]:
             raise ModelError(f"{folder} is not a FaceCrafter base: expected folders unet, vae, text_encoder, scheduler, missing {missing}.")
         if "text_encoder" not in kwargs:
             kwargs["text_encoder"] = load_text_encoder(folder / "text_encoder", variant=kwargs.get("variant"))

@@ -34,9 +34,16 @@ class Inception:
     name, licence, reads = "Inception v3 (torch-fidelity)", "Apache-2.0", ("inception",)
 
     def __init__(self, path: Path, device: str = "cpu", width: int = 2048) -> None:
+        import torch
+
         package = _package("torch_fidelity", "torch-fidelity")
         self.device = device
-        self.network = _with_weights(path, lambda: package.FeatureExtractorInceptionV3("inception", [str(width)], feature_extractor_weights_path=str(path)))
+
+        def load() -> Any:
+            torch.load(path, map_location="cpu", weights_only=True)  # the package reads it as torch's default has it, which before 2.6 executed it
+            return package.FeatureExtractorInceptionV3("inception", [str(width)], feature_extractor_weights_path=str(path))
+
+        self.network = _with_weights(path, load)
         self.network.to(device)
 
     def read(self, pictures: Sequence[np.ndarray], faces: Sequence[Face | None]) -> Reading:

@@ -9,19 +9,52 @@ import numpy as np
 from ..errors import MetricError
 
 
-def bootstrap_interval(values: np.ndarray, statistic: Callable[..., np.ndarray] = np.mean, draws: int = 1000, seed: int = 0) -> tuple[float, float]:
-    """95% percentile interval of a statistic of values [N], over pictures drawn with replacement; NaN values are left out.
+def bootstrap_interval(
+    values: np.ndarray, statistic: Callable[..., np.ndarray] = np.mean, draws: int = 1000, seed: int = 0, people: np.ndarray | None = None
+) -> tuple[float, float]:
+    """95% percentile interval of a statistic of values [N], over what is drawn with replacement; NaN values are left out.
 
     Args:
-        statistic: called with an array [draws, N] and axis=1.
+        statistic: np.mean or root_mean, called with an array [draws, M] and axis=1.
+        people: [N], whose picture each value is of. People are drawn then, each with all of their pictures, since pictures of one person are
+            alike: intervals over pictures would be too narrow. None draws pictures.
     """
     values = np.asarray(values, np.float64)
-    values = values[np.isfinite(values)]
-    if len(values) < 2:
+    seen = np.isfinite(values)
+    people = np.arange(len(values)) if people is None else np.asarray(people)
+    if len(set(people[seen].tolist())) < 2:
         return float("nan"), float("nan")
-    places = np.random.default_rng(seed).integers(0, len(values), (draws, len(values)))
-    low, high = np.percentile(statistic(values[places], axis=1), [2.5, 97.5])
+    [means] = _drawn_means(values[None, seen], people[seen], draws, seed)
+    low, high = np.percentile(statistic(means[:, None], axis=1), [2.5, 97.5])
     return float(low), float(high)
+
+
+def paired_difference(
+    a: np.ndarray, b: np.ndarray, people: np.ndarray, statistic: Callable[..., np.ndarray] = np.mean, draws: int = 1000, seed: int = 0
+) -> tuple[float, float, float]:
+    """statistic(a) - statistic(b) of two methods' values [N] for the same pairs and seeds, and its 95% interval: (difference, low, high).
+
+    Each draw takes the same people [N] for both, so what is hard about a pair is hard for both and drops out. Pairs with a NaN are left out;
+    from fewer than two people, all three are NaN.
+    """
+    both = np.stack([np.asarray(a, np.float64), np.asarray(b, np.float64)])
+    seen = np.isfinite(both).all(0)
+    if len(set(np.asarray(people)[seen].tolist())) < 2:
+        return float("nan"), float("nan"), float("nan")
+    drawn = _drawn_means(both[:, seen], np.asarray(people)[seen], draws, seed)
+    first, second = (statistic(means[:, None], axis=1) for means in drawn)
+    low, high = np.percentile(first - second, [2.5, 97.5])
+    value = statistic(both[:1, seen], axis=1) - statistic(both[1:, seen], axis=1)
+    return float(value[0]), float(low), float(high)
+
+
+def _drawn_means(values: np.ndarray, people: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """Means of values [K, N] over people drawn with replacement, the same for all K: [K, draws]."""
+    each = np.unique(people, return_inverse=True)[1]
+    counts = np.bincount(each)
+    sums = np.stack([np.bincount(each, row) for row in values])
+    drawn = np.random.default_rng(seed).integers(0, len(counts), (draws, len(counts)))
+    return sums[:, drawn].sum(2) / counts[drawn].sum(1)
 
 
 def root_mean(squared: np.ndarray, axis: int | None = None) -> np.ndarray:

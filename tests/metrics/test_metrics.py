@@ -10,7 +10,13 @@ from facecrafter_core.faces.landmarks import LEFT_EYE, RIGHT_EYE
 from facecrafter_core.metrics import control
 from facecrafter_core.metrics.estimators import Landmarks, estimators_of, read_all
 from facecrafter_core.metrics.reading import same_as
-from facecrafter_core.metrics.statistics import bootstrap_interval, frechet_distance, root_mean, wilson_interval
+from facecrafter_core.metrics.statistics import (
+    bootstrap_interval,
+    frechet_distance,
+    paired_difference,
+    root_mean,
+    wilson_interval,
+)
 
 
 def face(shift: float = 0.0) -> np.ndarray:
@@ -98,6 +104,26 @@ def test_the_interval_of_a_mean_covers_it_about_95_times_in_100():
     assert 0.88 < np.mean([low < 0 < high for low, high in intervals]) < 0.99
     assert bootstrap_interval(np.array([4.0, 4, 4, np.nan]), root_mean) == (2, 2)
     assert all(math.isnan(v) for v in bootstrap_interval(np.array([1.0])))
+
+
+def test_the_interval_over_people_covers_the_mean_where_pictures_of_a_person_are_alike():
+    people = np.repeat(np.arange(30), 5)
+    covered = {"people": 0, "pictures": 0}
+    for i in range(100):
+        rng = np.random.default_rng(i)
+        values = rng.normal(size=30)[people] + 0.1 * rng.normal(size=150)
+        for what, given in (("people", people), ("pictures", None)):
+            low, high = bootstrap_interval(values, draws=200, seed=i, people=given)
+            covered[what] += low < 0 < high
+    assert covered["people"] >= 86 and covered["pictures"] <= 75
+    assert all(math.isnan(v) for v in bootstrap_interval(np.arange(5.0), people=np.zeros(5)))
+
+
+def test_a_paired_difference_of_rmse_leaves_out_pairs_that_either_lacks():
+    people = np.arange(4)
+    value, low, high = paired_difference(np.array([9.0, 9, 9, np.nan]), np.array([4.0, 4, 4, 1]), people, root_mean)
+    assert (value, low, high) == (1, 1, 1)
+    assert all(math.isnan(v) for v in paired_difference(np.array([1.0, np.nan]), np.array([1.0, 1]), np.arange(2)))
 
 
 def test_the_interval_of_a_rate():

@@ -140,3 +140,12 @@ def test_min_snr_caps_the_weight_of_the_clean_end():
     snr = alphas / (1 - alphas)
     assert torch.allclose(min_snr_weights(alphas, "epsilon", 5.0) * snr, snr.clamp(max=5.0))
     assert torch.allclose(min_snr_weights(alphas, "v_prediction", 5.0) * (snr + 1), snr.clamp(max=5.0))
+
+
+def test_the_similarity_and_the_mask_are_summed_in_fp32_under_autocast():
+    blocks, mask = [features(0).bfloat16(), features(1).bfloat16()], masks().float()
+    expected = fast(blocks, mask)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = fast(blocks, mask)
+        loss = attention_disentanglement_loss(found)
+    assert found.dtype == loss.dtype == torch.float32 and torch.equal(found, expected)

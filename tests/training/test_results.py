@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from training.results import grid_pictures, summarise, table
+from training.compare import differences, table_of_differences
+from training.results import METRICS, grid_pictures, summarise, table
 
 
 class Plan60:
@@ -60,3 +61,51 @@ def test_one_picture_each_is_too_few_for_a_spread():
     plan.identity = np.arange(60)
     found = summarise({"found": np.ones(60)}, plan, {"pose": np.zeros((60, 3)), "expression": np.zeros((60, 52)), "lpips": np.array([])})
     assert {name: found[name] for name in ("pose_spread", "lpips")} == dict.fromkeys(("pose_spread", "lpips"), {"missing": "too few: nobody has two usable pictures (--each 2 or more)"})
+
+
+def several_of_each(people: int = 40, each: int = 5) -> tuple[np.ndarray, np.ndarray]:
+    """Whose picture, and a likeness that is a person's own but for a little."""
+    rng = np.random.default_rng(0)
+    identity = np.repeat(np.arange(people), each)
+    return identity, 0.7 + 0.1 * rng.normal(size=people)[identity] + 0.001 * rng.normal(size=people * each)
+
+
+def test_intervals_of_likeness_are_over_people():
+    class Plan200(Plan60):
+        identity, likeness = several_of_each()
+
+        def __len__(self) -> int:
+            return 200
+
+    likeness = Plan200.likeness
+    columns = {"found": np.ones(200), "similarity": likeness, "landmark_error": likeness}
+    found = summarise(columns, Plan200(), {"pose": np.zeros((200, 3)), "expression": np.zeros((200, 52))})
+    width = {name: found[name]["high"] - found[name]["low"] for name in ("similarity", "landmark_error")}
+    people = likeness.reshape(40, 5).mean(1)
+    assert width["similarity"] == pytest.approx(2 * 1.96 * people.std(ddof=1) / 40**0.5, rel=0.1)
+    assert width["similarity"] > 2 * width["landmark_error"]  # as if the 200 pictures were of 200 people
+    assert "over pictures (over people for spreads and LPIPS and for likeness)" in table({"ours": found}, [("ours", 0, {})], {}, [], {})
+
+
+def test_methods_that_share_pairs_and_seeds_are_compared_pair_by_pair():
+    identity, likeness = several_of_each()
+    rng = np.random.default_rng(1)
+    columns = {
+        "pretrained, + both": {"similarity": likeness, "found": np.ones(200)},
+        "joint, + both": {"similarity": likeness + 0.01 + 0.002 * rng.normal(size=200), "found": np.ones(200)},
+        "joint, + landmarks": {"similarity": likeness, "found": np.ones(200)},
+        "Arc2Face": {"similarity": likeness, "found": np.ones(200)},
+    }
+    found = differences(columns, identity, METRICS)
+    assert list(found) == ["joint - pretrained, + both"]
+    values = found["joint - pretrained, + both"]["similarity"]
+    assert values["value"] == pytest.approx(0.01, abs=5e-4) and 0.009 < values["low"] < values["value"] < values["high"] < 0.011
+    text = table_of_differences(found, METRICS)
+    assert "| joint - pretrained, + both | **+0.010** [+0.010, +0.010] | +0.0 [+0.0, +0.0] |" in text and "ID-Sim" in text and "over people" in text
+    assert table_of_differences(differences({"joint, + both": columns["joint, + both"]}, identity, METRICS), METRICS) == ""
+
+
+def test_who_judged_the_demo_is_said():
+    found = summarise({"found": np.ones(60)}, Plan60(), {"pose": np.zeros((60, 3)), "expression": np.zeros((60, 52))})
+    text = {name: table({"ours": found}, [("ours", 0, {})], {"identity": name}, [], {}) for name in ("demo identity evaluator", "FaceNet")}
+    assert ["other networks of the same rendered world" in t for t in text.values()] == [True, False]

@@ -6,6 +6,7 @@ import re
 import sys
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args, get_type_hints
 
 import numpy as np
 import pytest
@@ -16,9 +17,11 @@ from training.config import ConfigError, JointConfig, PretrainConfig, from_yaml,
 from training.estimate import micro_batch
 from training.loop import World
 from training.model import Rows
+from training.pairs import PairRules
 from training.prepared import PreparedError
 from training.pretrain import main as pretrain_command
 from training.pretrain import train as pretrain
+from training.ranges import Range
 from training.stage import command, open_world, prepare_model
 from training.train_joint import train as train_joint
 
@@ -97,6 +100,42 @@ def test_a_gpu_that_is_asked_for_and_missing_is_named(pretraining: PretrainConfi
 def test_bad_settings_are_one_sentence(pretraining: PretrainConfig, change: dict, error: type[Exception], message: str):
     with pytest.raises(error, match=message):
         pretrain(replace(pretraining, **change))
+
+
+@pytest.mark.parametrize(("kind", "setting", "value", "expected"), [
+    (JointConfig, "drop_identity", 2.0, "from 0 to 1"),
+    (JointConfig, "ad_weight", -1.0, "from 0 to 1000"),
+    (JointConfig, "ad_weight", float("nan"), "from 0 to 1000"),
+    (PretrainConfig, "timestep_power", 0.0, "from 0.01 to 100"),
+    (PretrainConfig, "learning_rate", float("nan"), "more than 0 and at most 1"),
+    (PretrainConfig, "learning_rate", 0.0, "more than 0 and at most 1"),
+    (PretrainConfig, "clip", float("inf"), "more than 0"),
+    (PretrainConfig, "warmup", -1, "at least 0"),
+    (PretrainConfig, "seed", 2**64, "from 0 to 18446744073709551615"),
+    (PretrainConfig, "keep_last", 0, "at least 1"),
+    (JointConfig, "replicas", 0, "at least 4"),
+])  # fmt: skip
+def test_a_number_out_of_its_range_is_refused_before_anything_is_read(kind: type, setting: str, value: float, expected: str):
+    flag = "--" + setting.replace("_", "-")
+    with pytest.raises(ConfigError, match=f"^Expected {expected} for {flag}, found {value}.$"):
+        kind(data=Path("nowhere"), base="nowhere", out=Path("nowhere"), **{setting: value}, dry_run=True)
+
+
+@pytest.mark.parametrize("kind", [PretrainConfig, JointConfig, PairRules])
+def test_every_number_among_the_settings_has_a_range(kind: type):
+    numbers = {name: hint for name, hint in get_type_hints(kind, include_extras=True).items() if {int, float} & {hint, *_parts(hint)}}
+    assert numbers and not [name for name, hint in numbers.items() if not any(isinstance(part, Range) for part in get_args(hint))]
+
+
+def _parts(hint: object) -> set[object]:
+    return {part for arg in get_args(hint) for part in (arg, *_parts(arg))}
+
+
+def test_the_command_line_says_which_range(capsys: pytest.CaptureFixture):
+    arguments = ["--data", "d", "--base", "b", "--out", "o", "--learning-rate", "nan", "--dry-run"]
+    with pytest.raises(SystemExit):
+        read_config(PretrainConfig, None, arguments)
+    assert "Expected more than 0 and at most 1 for --learning-rate, found nan." in " ".join(re.sub(r"[│╭╮╰╯─]", " ", capsys.readouterr().err).split())
 
 
 def test_replicas_that_four_conditions_cannot_share_are_refused(joint: JointConfig):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file
-from stage_world import QUICK, ROOT, arguments_of, losses, norms, run, weights
+from stage_world import QUICK, ROOT, arguments_of, logged, losses, norms, run, weights
 
 from facecrafter_core.control.adapter import load_adapter, read_adapter_metadata
 from facecrafter_core.diffusion.families import DEMO
@@ -20,6 +19,7 @@ from training.base import load_base
 from training.batches import step_seed
 from training.config import ConfigError, JointConfig, PretrainConfig
 from training.loop import World
+from training.losses import attention_disentanglement_loss
 from training.model import Rows
 from training.pretrain import train as pretrain
 from training.stage import prepare_model
@@ -48,9 +48,16 @@ def test_the_joint_stage_trains_both_modules_and_the_text_encoder(joint: JointCo
     assert torch.equal(pipe.text_encoder.get_input_embeddings().weight, names["text_model.embeddings.token_embedding.weight"])
 
 
-def test_without_its_weight_the_disentanglement_loss_is_not_computed(joint: JointConfig):
-    train_joint(replace(joint, ad_weight=0.0))
-    assert "ad" not in json.loads((joint.out / "log.jsonl").read_text().splitlines()[0])
+def test_without_its_weight_the_disentanglement_loss_is_measured_and_trains_nothing(joint: JointConfig, monkeypatch: pytest.MonkeyPatch):
+    with_it, without = (replace(joint, out=joint.out / str(weight), ad_weight=weight) for weight in (1.0, 0.0))
+    train_joint(with_it)
+    with monkeypatch.context() as patch:
+        patch.setattr("training.train_joint.attention_disentanglement_loss", lambda similarity, *_: seen.append(similarity.requires_grad) or loss(similarity, *_))
+        seen, loss = [], attention_disentanglement_loss
+        train_joint(without)
+    assert set(seen) == {False} and logged(without.out, "loss") == logged(without.out, "diffusion")
+    assert logged(without.out, "ad")[1] == logged(with_it.out, "ad")[1] > 0  # of the first step, before the two differ
+    assert logged(without.out, "norm")[1] != logged(with_it.out, "norm")[1]
 
 
 def test_the_joint_stage_starts_from_both_pretrained_modules(pretraining: PretrainConfig, joint: JointConfig, capsys: pytest.CaptureFixture):

@@ -40,7 +40,7 @@ def make_prepared(folder: Path, people: int = 6, each: int = 4, family: str = "d
         np.save(folder / f"{name}.npy", array)
     person = [f"person {i // each}" for i in range(n)]
     columns = {"key": [str(i) for i in range(n)], "person": person, "split": ["validation" if i // each >= people - 2 else "train" for i in range(n)]}
-    columns |= {name: rng.uniform(-40, 40, n) for name in ("yaw", "pitch", "roll")}
+    columns |= {name: rng.uniform(-most, most, n) for name, most in (("yaw", 40), ("pitch", 40), ("roll", 5))}
     columns |= dict(zip(("valence", "arousal", *EMOTIONS), emotions.T, strict=True))
     pyarrow.parquet.write_table(pyarrow.table({"index": np.arange(n), **columns}), folder / "manifest.parquet")
     (folder / "prepared.json").write_text(json.dumps({"format": FORMAT, "family": family, "images": n, "people": people, "models": {}}))
