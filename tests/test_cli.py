@@ -113,7 +113,7 @@ def test_a_photo_without_a_face_is_named(model, photo, tmp_path, capsys, argumen
     blank = tmp_path / "blank.png"
     Image.new("RGB", (300, 200), "grey").save(blank)
     more = [] if arguments[0] == "landmarks" else ["--model", model]
-    said = fails(capsys, *(a.format(photo=photo, blank=blank) for a in arguments), *more, "--out", tmp_path / "x.npy")
+    said = fails(capsys, *(a.format(photo=photo, blank=blank) for a in arguments), *more, "--out", tmp_path / "x.png")
     assert said.startswith(f"facecrafter: {blank}: No face was found in the photo (300 x 200 pixels).")
 
 

@@ -194,7 +194,7 @@ def test_a_face_that_only_the_recogniser_misses_is_listed_too(people: Path, tmp_
 
 
 def test_a_missing_model_file_ends_the_run_and_blames_no_picture(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(FaceLandmarker, "_start", lambda self: (_ for _ in ()).throw(AssetError("face_landmarker.task is not on this machine.")))
+    monkeypatch.setattr(FaceLandmarker, "search", lambda self, photo: (_ for _ in ()).throw(AssetError("face_landmarker.task is not on this machine.")))
     with pytest.raises(AssetError, match="not on this machine"):
         run(people, tmp_path / "out")
     assert not (tmp_path / "out/rejected.csv").exists()
