@@ -17,7 +17,6 @@ An item is a place, not a picture: items are small, can be sent to other process
 
 from __future__ import annotations
 
-import io
 import json
 import tarfile
 from collections import Counter
@@ -30,7 +29,7 @@ from typing import Any
 import numpy as np
 
 from facecrafter_core.errors import FaceCrafterError, PhotoError
-from facecrafter_core.faces.photo import load_photo
+from facecrafter_core.faces.photo import load_photo, photo_from_bytes
 from training.data import TEST, VALIDATION
 
 PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
@@ -156,18 +155,13 @@ def shard(path: str) -> np.ndarray:
 
 def _member(item: Item) -> np.ndarray:
     """A picture inside a tar file."""
-    from PIL import Image
-
     try:
         with open(item.path, "rb") as file:
             file.seek(item.place)
             data = file.read(item.size)
-        with Image.open(io.BytesIO(data)) as picture:
-            return load_photo(picture)
-    except PhotoError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises for damaged pictures
-        raise PhotoError(f"{item.key} is no picture that can be read ({error}).") from error
+    except OSError as error:
+        raise PhotoError(f"{item.key} cannot be read: {error.strerror or error}.") from error
+    return photo_from_bytes(data, item.key)
 
 
 def _people(path: Path) -> Iterator[Item]:

@@ -174,7 +174,7 @@ def test_a_damaged_picture_in_a_shard_is_its_own_error(tmp_path: Path):
     whole = png()
     items = open_source(tar(tmp_path / "0.tar", {"a/1.png": b"nothing", "a/2.png": whole[:-30], "a/3.png": whole}))[1]
     for item in items[:2]:
-        with pytest.raises(PhotoError, match=f"{item.key} is no picture"):
+        with pytest.raises(PhotoError, match=f"^{item.key} is (not a picture|damaged)"):
             load(item)
     assert load(items[2]).shape == (32, 32, 3)
     (tmp_path / "0.tar").unlink()
