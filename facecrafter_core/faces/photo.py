@@ -6,6 +6,7 @@ import contextlib
 import io
 import math
 import threading
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,11 +110,13 @@ def _decoded(source: Path | io.BytesIO, name: str) -> np.ndarray:
 
 @contextlib.contextmanager
 def _in_one_sentence(name: str, instead: str = "Use a JPEG, PNG or WebP file") -> Iterator[None]:
-    """Whatever Pillow raises -> PhotoError with the picture's name."""
+    """Whatever Pillow raises -> PhotoError with the picture's name; what it warns of (EXIF that is cut, for one) is not told."""
     from PIL import UnidentifiedImageError
 
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     except PhotoError as error:
         raise error if str(error).startswith(name) else PhotoError(f"{name}: {error}") from error.__cause__
     except UnidentifiedImageError as error:
