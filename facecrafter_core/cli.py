@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from . import __version__
 from .asset_commands import add_asset_commands
 from .errors import EmotionError, FaceCrafterError, ModelError, about
+from .terminal import escape_unprintable
 
 if TYPE_CHECKING:
     from .diffusion.guidance import Guidance
@@ -42,6 +43,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Raises:
         SystemExit: --help and --version (0), or options that cannot be read (2).
     """
+    escape_unprintable()
     options = _parser().parse_args(arguments)
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # torch's threads spin otherwise: many times slower where another program runs
     try:

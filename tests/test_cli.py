@@ -90,6 +90,13 @@ def test_landmarks_written_are_landmarks_read(model, photo, tmp_path, capsys):
     np.testing.assert_array_equal(*(np.asarray(Image.open(tmp_path / f"from_{n}.png")) for n in ("file", "photo")))
 
 
+def test_names_outside_of_the_terminals_code_page_do_not_end_a_command(photo, tmp_path):
+    out = tmp_path / "花.npy"
+    command = [sys.executable, "-m", "facecrafter_core", "landmarks", photo, "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": "cp1252"}, capture_output=True, text=True)
+    assert done.returncode == 0 and out.is_file() and out.with_suffix(".png").is_file() and "\\u82b1.npy" in done.stdout
+
+
 def test_inspect_tells_the_size_and_the_family(model, capsys):
     assert main(["inspect", str(model / "adapter.safetensors")]) == 0
     said = capsys.readouterr().out

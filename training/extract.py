@@ -209,5 +209,5 @@ def _neighbours(path: str) -> dict[str, list[str]]:
     folder = Path(path).parent
     if (key := str(folder)) not in _columns:
         file = folder / "columns.json"
-        _columns[key] = {"columns.json": json.loads(file.read_text())} if path.endswith(".npy") and file.is_file() else {}
+        _columns[key] = {"columns.json": json.loads(file.read_text(encoding="utf-8"))} if path.endswith(".npy") and file.is_file() else {}
     return _columns[key]
