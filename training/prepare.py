@@ -38,7 +38,7 @@ from facecrafter_core.terminal import escape_unprintable
 from training.extract import Extractor, Rows
 from training.loop import make_folder
 from training.prepared import ARRAYS, FORMAT, PreparedError
-from training.sources import READERS, Item, SourceError, left_out, open_source, readable
+from training.sources import READERS, Item, SourceError, left_out, loose_files, open_source, readable
 
 CHUNK = 256
 """Images that a kill loses at most, in each process."""
@@ -233,7 +233,10 @@ def list_items(sources: list[str], kind: str) -> list[Item]:
     for number, (source, name) in enumerate(zip(sources, names, strict=True), start=1):
         found, listed = open_source(source, kind)
         print(f"{source}: {len(listed)} items, read as {found}", flush=True)
-        if rest := left_out(Path(source).expanduser(), found, listed):
+        folder = Path(source).expanduser()
+        if loose := loose_files(folder, found):
+            print(f"{source}: left out beside the people's folders: {len(loose)} files, the first is {readable(loose[0].name)}", flush=True)
+        if rest := [file for file in left_out(folder, found, listed) if file not in loose]:
             kinds = ", ".join(f"{count} {readable(suffix) or 'without an ending'}" for suffix, count in Counter(file.suffix.lower() for file in rest).most_common())
             print(f"{source}: left out: {len(rest)} files ({kinds}), the first is {readable(str(rest[0]))}", flush=True)
         prefix = f"{name}-{number}/" if name in doubled else f"{name}/"

@@ -152,8 +152,13 @@ def readable(name: str) -> str:
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def loose_files(path: Path, kind: str) -> list[Path]:
+    """Pictures and videos beside the folders of people, of whom nobody knows whose they are: they are no items."""
+    return sorted(p for p in path.iterdir() if _is(p, PICTURES | VIDEOS)) if kind in ("people", "feed") else []
+
+
 def left_out(path: Path, kind: str, items: Sequence[Item]) -> list[Path]:
-    """Files below a source's folder of which no item came, hidden ones aside; none where the source is a list or has a form of its own."""
+    """All files below a source's folder of which no item came, hidden ones aside; none where the source is a list or has a form of its own."""
     if kind not in ("people", "feed", "ffhq", "mead", "webdataset") or not path.is_dir():
         return []
     taken = {item.path for item in items}
