@@ -274,7 +274,7 @@ def save_plan(plan: Plan, folder: Path) -> None:
         (folder / name).mkdir(parents=True, exist_ok=True)
         for i, picture in enumerate(pictures):
             Image.fromarray(picture).save(folder / name / f"{i:03d}.png")
-    with open(folder / "requests.csv", "w", newline="") as file:
+    with open(folder / "requests.csv", "w", newline="", encoding="utf-8") as file:
         rows = zip(plan.keys, plan.identity.tolist(), plan.target.tolist(), plan.seed.tolist(), strict=True)
         csv.writer(file).writerows([("key", "identity", "target", "seed"), *rows])
     content = {"wanted": asdict(plan.wanted), "other_photo": plan.other_photo, "notes": plan.notes}
@@ -293,7 +293,7 @@ def load_plan(folder: Path) -> Plan | None:
     if "wanted" not in content:
         raise MetricError(f"{folder} holds a run of an older version, which did not write down what it was made from. Use another --out, or remove it.")
     content["wanted"] = Wanted(**content["wanted"])
-    with open(folder / "requests.csv", newline="") as file:
+    with open(folder / "requests.csv", newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     identity, target, seed = (np.array([int(row[name]) for row in rows]) for name in ("identity", "target", "seed"))
     pictures = {name: [np.asarray(Image.open(p).convert("RGB")) for p in sorted((folder / name).glob("*.png"))] for name in ("identities", "references", "targets")}
