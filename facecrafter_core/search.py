@@ -44,7 +44,7 @@ def cache_folder() -> Path:
 
 
 def find_asset(name: str) -> Path:
-    """The file of an asset: that of the environment variable (face_landmarker only), or from the added folders, its PyPI package, or the cache.
+    """The file of an asset: that of the environment variable (face_landmarker only), or from the added folders, FaceCrafter itself, its PyPI package, or the cache.
 
     Its usual place in each of them is tried; then folders and cache are searched, subfolders included, for its path or its content.
 
@@ -174,8 +174,9 @@ def _walk(top: Path, seen: set[str]) -> Iterator[Path]:
 def _places(asset: Asset) -> list[Path]:
     """An asset's usual places: an added folder may be one of its own kind, or ComfyUI's models with a folder for each kind."""
     added = [place for folder in _search_folders for place in (folder / asset.file, folder / asset.folder / asset.file)]
+    bundled = [Path(__file__).parent / asset.bundled] if asset.bundled else []
     packaged = _packaged(asset)
-    return [*added, *([packaged] if packaged else []), cache_folder() / asset.file]
+    return [*added, *bundled, *([packaged] if packaged else []), cache_folder() / asset.file]
 
 
 def _packaged(asset: Asset) -> Path | None:

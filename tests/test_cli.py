@@ -90,6 +90,13 @@ def test_landmarks_written_are_landmarks_read(model, photo, tmp_path, capsys):
     np.testing.assert_array_equal(*(np.asarray(Image.open(tmp_path / f"from_{n}.png")) for n in ("file", "photo")))
 
 
+def test_names_outside_of_the_terminals_code_page_do_not_end_a_command(photo, tmp_path):
+    out = tmp_path / "花.npy"
+    command = [sys.executable, "-m", "facecrafter_core", "landmarks", photo, "--out", str(out)]
+    done = subprocess.run(command, cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": "cp1252"}, capture_output=True, text=True)
+    assert done.returncode == 0 and out.is_file() and out.with_suffix(".png").is_file() and "\\u82b1.npy" in done.stdout
+
+
 def test_inspect_tells_the_size_and_the_family(model, capsys):
     assert main(["inspect", str(model / "adapter.safetensors")]) == 0
     said = capsys.readouterr().out
@@ -105,6 +112,16 @@ def test_wrong_photos_are_said_in_one_sentence(model, tmp_path, capsys):
     for photo, words in ((blank, "No face"), (text, "not a picture"), (tmp_path / "none.png", "There is no photo"), (tmp_path, "is a folder")):
         assert words in fails(capsys, "generate", photo, "--model", model, "--out", out)
     assert not out.parent.exists()
+
+
+@pytest.mark.parametrize("arguments", [("generate", "{photo}", "{blank}"), ("generate", "{photo}", "--driving", "{blank}"),
+                                       ("generate", "{photo}", "--emotion-from", "{blank}"), ("landmarks", "{blank}"), ("demo", "--photo", "{blank}")])  # fmt: skip
+def test_a_photo_without_a_face_is_named(model, photo, tmp_path, capsys, arguments):
+    blank = tmp_path / "blank.png"
+    Image.new("RGB", (300, 200), "grey").save(blank)
+    more = [] if arguments[0] == "landmarks" else ["--model", model]
+    said = fails(capsys, *(a.format(photo=photo, blank=blank) for a in arguments), *more, "--out", tmp_path / "x.png")
+    assert said.startswith(f"facecrafter: {blank}: No face was found in the photo (300 x 200 pixels).")
 
 
 def test_an_emotion_comes_from_another_photo(model, photo, tmp_path, capsys):

@@ -241,7 +241,7 @@ def evaluate(args: argparse.Namespace) -> None:
         settings = {**plan.settings, "steps": args.steps, "weights": list(args.weights)}
         settings |= {"real": ", ".join(Path(r).name for r in args.real)} if real is not None else {}
         write_results(args.out, plan, table, readings, asked, measured, missing, settings, real)
-        print((args.out / "table.md").read_text())
+        print((args.out / "table.md").read_text(encoding="utf-8"))
     find.close()
     world.close()
 

@@ -45,9 +45,9 @@ def detect(pictures: np.ndarray, landmarker: FaceLandmarker) -> np.ndarray:
     """pictures [N, S, S, 3] in 0..1 -> landmarks [N, 478, 3] in units of the picture; NaN where no face is found."""
     out = np.full((len(pictures), 478, 3), np.nan, np.float32)
     for i, picture in enumerate(pictures):
-        found = landmarker.detect((picture * 255).round().astype(np.uint8))
-        if found:
-            out[i] = found[0].landmarks / picture.shape[0]
+        face = landmarker.largest((picture * 255).round().astype(np.uint8))
+        if face:
+            out[i] = face.landmarks / picture.shape[0]
     return out
 
 
@@ -81,7 +81,7 @@ def diversity(pictures: list[np.ndarray], landmarker: FaceLandmarker) -> dict[st
     degrees, and of the 52 blendshape scores; people with fewer than two found faces are left out."""
     angles, scores = [], []
     for person in zip(*pictures, strict=True):
-        faces = [f[0] for p in person if (f := landmarker.detect((p * 255).round().astype(np.uint8)))]
+        faces = [face for p in person if (face := landmarker.largest((p * 255).round().astype(np.uint8)))]
         if len(faces) > 1:
             angles.append(np.std([face.pose[:2] for face in faces], axis=0, ddof=1).mean())
             scores.append(np.std([face.blendshapes for face in faces], axis=0, ddof=1).mean())

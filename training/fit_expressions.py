@@ -73,7 +73,7 @@ class Studio:
         from training.synthetic.render import Renderer
         from training.synthetic.scene import posed, sample_scene
 
-        self.renderer, self.landmarker = Renderer(Assets(assets), 256), FaceLandmarker(max_faces=1)
+        self.renderer, self.landmarker = Renderer(Assets(assets), 256), FaceLandmarker()
         self.scene = posed(sample_scene(np.random.default_rng(3)), 0.0)
         self.person, self.prepared = -1, None
 
@@ -84,8 +84,8 @@ class Studio:
         if number != self.person:
             self.person, self.prepared = number, self.renderer.prepare(sample_person(number, self.renderer.assets.catalogue))
         vector = actions if isinstance(actions, np.ndarray) else action_vector(actions)
-        faces = self.landmarker.detect(self.renderer.render(self.prepared, vector, self.scene))
-        return faces[0].landmarks.astype(np.float64) / 256 if faces else None
+        face = self.landmarker.largest(self.renderer.render(self.prepared, vector, self.scene))
+        return face.landmarks.astype(np.float64) / 256 if face else None
 
 
 def to_local(points: np.ndarray, neutral: np.ndarray) -> np.ndarray:

@@ -33,10 +33,11 @@ from facecrafter_core.errors import FaceCrafterError
 from facecrafter_core.faces.emotion_estimators import AUTOMATIC, ESTIMATORS
 from facecrafter_core.files import check_room, write_csv, write_whole
 from facecrafter_core.studio import check_device
+from facecrafter_core.terminal import escape_unprintable
 from training.extract import Extractor, Rows
 from training.loop import make_folder
 from training.prepared import ARRAYS, FORMAT, PreparedError, read_info, read_json
-from training.sources import READERS, Item, SourceError, loose_files, open_source
+from training.sources import READERS, Item, SourceError, left_out, loose_files, open_source, readable
 
 CHUNK = 256
 """Images that a kill loses at most, in each process."""
@@ -259,8 +260,12 @@ def list_items(sources: list[str], kind: str) -> list[Item]:
     for number, (source, name) in enumerate(zip(sources, names, strict=True), start=1):
         found, listed = open_source(source, kind)
         print(f"{source}: {len(listed)} items, read as {found}", flush=True)
-        if loose := loose_files(Path(source).expanduser(), found):
-            print(f"{source}: left out beside the people's folders: {len(loose)} files, the first is {loose[0].name}", flush=True)
+        folder = Path(source).expanduser()
+        if loose := loose_files(folder, found):
+            print(f"{source}: left out beside the people's folders: {len(loose)} files, the first is {readable(loose[0].name)}", flush=True)
+        if rest := [file for file in left_out(folder, found, listed) if file not in loose]:
+            kinds = ", ".join(f"{count} {readable(suffix) or 'without an ending'}" for suffix, count in Counter(file.suffix.lower() for file in rest).most_common())
+            print(f"{source}: left out: {len(rest)} files ({kinds}), the first is {readable(str(rest[0]))}", flush=True)
         prefix = f"{name}-{number}/" if name in doubled else f"{name}/"
         items += [replace(i, key=prefix + i.key, person=prefix + i.person) for i in listed] if len(sources) > 1 else listed
     return items
@@ -355,6 +360,7 @@ def report_pairs(out: Path, family: str) -> dict[str, tuple[int, int]]:
 
 
 def main() -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", action="append", required=True, help="folder or file of images; may be given several times")
     parser.add_argument("--kind", choices=("auto", *READERS), default="auto")

@@ -9,19 +9,18 @@
     webdataset  tar shards whose members KEY.jpg and KEY.json (or .cls, .txt) name the picture and the person, such as Arc2Face's
     synthetic   shards of training/synthetic/generate.py, with everything known
 
-FEED's layout is not described in public, so "feed" assumes no more than subject folders. Files and folders whose names begin with a dot are
-left out everywhere.
+FEED's layout is not described in public, so "feed" assumes no more than subject folders. Linked folders are entered. Files and folders whose
+names begin with a dot are left out everywhere; left_out says which other files are.
 
 An item is a place, not a picture: items are small, can be sent to other processes, and are read there.
 """
 
 from __future__ import annotations
 
-import io
 import json
 import tarfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -30,10 +29,11 @@ from typing import Any
 import numpy as np
 
 from facecrafter_core.errors import FaceCrafterError, PhotoError
-from facecrafter_core.faces.photo import load_photo
+from facecrafter_core.faces.photo import HEIF, load_photo, photo_from_bytes
+from facecrafter_core.search import files_under
 from training.data import TEST, VALIDATION
 
-PICTURES = {".jpg", ".jpeg", ".png", ".webp", ".bmp", ".tif", ".tiff"}
+PICTURES = {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".avif", ".gif", ".bmp", ".tif", ".tiff", *HEIF}
 VIDEOS = {".mp4", ".mov", ".avi", ".mkv", ".webm"}
 FFHQ_IMAGES = "images1024x1024"  # beside thumbnails and in-the-wild photos of the same people
 
@@ -76,6 +76,8 @@ def open_source(folder: str | Path, kind: str = "auto") -> tuple[str, list[Item]
         SourceError: nothing there, nothing in it, or its files have moved.
     """
     path = Path(folder).expanduser()
+    if not is_text(str(path)):
+        raise SourceError(f"Expected a path in UTF-8, found {readable(str(path))}. Rename it.")
     if not path.exists():
         raise SourceError(f"Expected images at {path}, found nothing there.")
     kind = guess(path) if kind == "auto" else kind
@@ -110,7 +112,7 @@ def guess(path: Path) -> str:
         return "mead"
     if (path / FFHQ_IMAGES).is_dir() or (folders and all(_is_thousand(f) for f in folders)):
         return "ffhq"
-    if any(path.rglob("*.tar")):
+    if _files(path, {".tar"}):
         return "webdataset"
     if not folders and any(_is(p, PICTURES) for p in path.iterdir()):
         return "ffhq"
@@ -127,9 +129,40 @@ def _is(path: Path, suffixes: set[str]) -> bool:
 
 
 def _files(folder: Path, suffixes: set[str]) -> list[Path]:
-    """Files below a folder, in a stable order, those in hidden folders left out."""
-    found = (p for p in folder.rglob("*") if _is(p, suffixes) and p.is_file())
-    return sorted(p for p in found if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+    """Files below a folder and its linked folders, in a stable order. Those in hidden folders are left out, and those whose names are no text."""
+    return [p for p in _visible(folder) if _is(p, suffixes) and is_text(str(p)) and p.is_file()]
+
+
+def _visible(folder: Path) -> list[Path]:
+    """All files below a folder but hidden ones and those in hidden folders, in a stable order."""
+    return sorted(p for p in files_under([folder]) if not any(part.startswith(".") for part in p.relative_to(folder).parts))
+
+
+def is_text(name: str) -> bool:
+    """Whether a name is UTF-8, as manifests have to be; other bytes come from file systems of other times."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def readable(name: str) -> str:
+    """A name as it can be printed: bytes that are no UTF-8 are written as \\xNN."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def loose_files(path: Path, kind: str) -> list[Path]:
+    """Pictures and videos beside the folders of people, of whom nobody knows whose they are: they are no items."""
+    return sorted(p for p in path.iterdir() if _is(p, PICTURES | VIDEOS)) if kind in ("people", "feed") else []
+
+
+def left_out(path: Path, kind: str, items: Sequence[Item]) -> list[Path]:
+    """All files below a source's folder of which no item came, hidden ones aside; none where the source is a list or has a form of its own."""
+    if kind not in ("people", "feed", "ffhq", "mead", "webdataset") or not path.is_dir():
+        return []
+    taken = {item.path for item in items}
+    return [file for file in _visible(path) if str(file) not in taken]
 
 
 def load(item: Item) -> np.ndarray:
@@ -141,7 +174,7 @@ def load(item: Item) -> np.ndarray:
     path = Path(item.path)
     if path.suffix.lower() in VIDEOS:
         return _frame(path, item.place)
-    if path.suffix == ".tar":
+    if path.suffix.lower() == ".tar":
         return _member(item)
     if path.suffix == ".npy":
         return np.asarray(shard(str(path))[item.place])
@@ -156,18 +189,13 @@ def shard(path: str) -> np.ndarray:
 
 def _member(item: Item) -> np.ndarray:
     """A picture inside a tar file."""
-    from PIL import Image
-
     try:
         with open(item.path, "rb") as file:
             file.seek(item.place)
             data = file.read(item.size)
-        with Image.open(io.BytesIO(data)) as picture:
-            return load_photo(picture)
-    except PhotoError:
-        raise
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:  # what Pillow raises for damaged pictures
-        raise PhotoError(f"{item.key} is no picture that can be read ({error}).") from error
+    except OSError as error:
+        raise PhotoError(f"{item.key} cannot be read: {error.strerror or error}.") from error
+    return photo_from_bytes(data, item.key)
 
 
 def _people(path: Path) -> Iterator[Item]:
@@ -178,11 +206,6 @@ def _people(path: Path) -> Iterator[Item]:
                 yield Item(key, person.name, str(file))
             else:
                 yield from _seconds(file, key, person.name)
-
-
-def loose_files(path: Path, kind: str) -> list[Path]:
-    """Pictures and videos beside the folders of people, of whom nobody knows whose they are: they are no items."""
-    return sorted(p for p in path.iterdir() if _is(p, PICTURES | VIDEOS)) if kind in ("people", "feed") else []
 
 
 def _feed(path: Path) -> Iterator[Item]:
@@ -211,6 +234,8 @@ def _seconds(file: Path, key: str, person: str, label: str = "") -> Iterator[Ite
 
     video = cv2.VideoCapture(str(file))
     rate, frames = video.get(cv2.CAP_PROP_FPS) or 0, int(video.get(cv2.CAP_PROP_FRAME_COUNT) or 0)
+    if frames <= 0:  # browsers record WebM without its length
+        frames = sum(1 for _ in iter(video.grab, False))
     video.release()
     if rate <= 0 or frames <= 0:
         yield Item(f"{key}#?", person, str(file), 0, label=label)
@@ -224,6 +249,11 @@ def _frame(path: Path, frame: int) -> np.ndarray:
 
     video = cv2.VideoCapture(str(path))
     video.set(cv2.CAP_PROP_POS_FRAMES, frame)
+    if round(video.get(cv2.CAP_PROP_POS_FRAMES)) != frame:  # a file without an index, in which nothing can be looked up
+        video.release()
+        video = cv2.VideoCapture(str(path))
+        for _ in range(frame):
+            video.grab()
     found, picture = video.read()
     video.release()
     if not found:
@@ -285,9 +315,11 @@ def _table(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
 
 
 def _webdataset(path: Path) -> Iterator[Item]:
-    for tar in [path] if path.is_file() else sorted(path.rglob("*.tar")):
+    for tar in [path] if path.is_file() else _files(path, {".tar"}):
         name = tar.name if path.is_file() else str(tar.relative_to(path))
-        pictures, people = _members(tar)
+        pictures, people, others = _members(tar)
+        if others:
+            print(f"{tar}: left out, no pictures: {len(others)} members, the first is {readable(others[0])}", flush=True)
         if pictures and not any(people.get(stem) or _folder(stem) for stem in pictures):
             raise SourceError(f"Expected a KEY.json, KEY.cls or KEY.txt beside each picture in {tar}, or a folder a person, found neither.")
         place = str(tar)
@@ -301,9 +333,11 @@ def _folder(stem: str) -> str:
     return Path(stem).parent.name
 
 
-def _members(tar: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
-    """Offset and size of each picture, and each person's name, by the members' common stem: the path up to the file name's first dot."""
+def _members(tar: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str], list[str]]:
+    """Offset and size of each picture, and each person's name, by the members' common stem: the path up to the file name's first dot. And the
+    names of members that are neither, or no text."""
     pictures: dict[str, tuple[int, int]] = {}
+    others: list[str] = []
     names: dict[str, dict[str, str]] = {}
     try:
         with tarfile.open(tar, "r:") as archive:  # uncompressed, so that pictures can be read by their offset
@@ -313,14 +347,18 @@ def _members(tar: Path) -> tuple[dict[str, tuple[int, int]], dict[str, str]]:
                 stem, suffix = str(path.parent / base), suffix.lower()
                 if not member.isfile() or not base:
                     continue
-                if f".{suffix}" in PICTURES:
+                if not is_text(member.name):
+                    others.append(member.name)
+                elif f".{suffix}" in PICTURES:
                     pictures[stem] = (member.offset_data, member.size)
                 elif suffix in ("json", "cls", "txt"):
                     names.setdefault(stem, {})[suffix] = _person_of(archive.extractfile(member).read(), suffix)
+                else:
+                    others.append(member.name)
     except tarfile.TarError as error:
         raise SourceError(f"{tar} is no whole tar file ({error}). Download it again; compressed shards have to be decompressed first.") from error
     best = {stem: next((n[s] for s in ("json", "cls", "txt") if n.get(s)), "") for stem, n in names.items()}
-    return pictures, best
+    return pictures, best, others
 
 
 def _person_of(data: bytes, suffix: str) -> str:
@@ -338,7 +376,7 @@ def _person_of(data: bytes, suffix: str) -> str:
 
 
 def _synthetic(path: Path) -> Iterator[Item]:
-    column = json.loads((path / "columns.json").read_text()).index("person")
+    column = json.loads((path / "columns.json").read_text(encoding="utf-8")).index("person")
     for images in sorted(path.glob("images_*.npy")):
         people = shard(str(images.with_name(images.name.replace("images", "labels"))))[:, column].astype(int)
         for row, person in enumerate(people):

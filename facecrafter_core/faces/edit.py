@@ -17,8 +17,8 @@ from ..errors import LandmarkError
 from .align import face_square
 from .blendshapes import EMOTION_ACTIONS
 from .emotion import EMOTIONS, Emotion
+from .face import Pose, pose_of_rotation, rotation_of_pose
 from .face_model import GROUPS, MOVE_GROUPS, Frame, face_model
-from .landmarker import Pose, pose_of_rotation, rotation_of_pose
 from .landmarks import COUNT
 
 POSE_SOURCES = ("each face's own", "the first face's", "frontal")

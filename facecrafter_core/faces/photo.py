@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import math
+import threading
+import warnings
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,15 +21,23 @@ if TYPE_CHECKING:
 MIN_SIDE = 16
 """Smallest side of a photo, in pixels."""
 
-MAX_PIXELS = 200_000_000
-"""Largest photo; beyond it a few bytes on disk may stand for gigabytes in memory."""
+MAX_PIXELS = 256_000_000
+"""Largest photo; beyond it a few bytes on disk may stand for gigabytes in memory. Phones make up to 201 megapixels."""
+
+KEPT_PIXELS = 64_000_000
+"""Larger photos are halved, or reduced further: JPEG files while they are decoded, which saves time and memory."""
+
+HEIF = {".heic", ".heif"}
+"""Pictures of iPhones, which Pillow reads where pillow-heif is installed."""
+
+_opening = threading.Lock()
 
 
 def load_photo(source: str | Path | Image.Image | np.ndarray) -> np.ndarray:
     """Reads one photo.
 
-    A file's or PIL image's EXIF rotation is applied, transparency is laid over white, grey and palette pictures become RGB, and 16 bits
-    become 8.
+    A file's or PIL image's EXIF rotation is applied, transparency is laid over white, grey and palette pictures become RGB, 16 bits
+    become 8, and of an animation the first picture counts. A photo of more than KEPT_PIXELS is reduced.
 
     Args:
         source: a file, a PIL image, or an array [H, W], [H, W, 1], [H, W, 3] or [H, W, 4] of uint8 (0..255), uint16 (0..65535),
@@ -40,7 +54,9 @@ def load_photo(source: str | Path | Image.Image | np.ndarray) -> np.ndarray:
     if isinstance(source, np.ndarray):
         return _from_array(source)
     if isinstance(source, Image.Image):
-        return _from_pil(source, "The picture")
+        with _in_one_sentence("The picture"):
+            _check_size(source.height, source.width, "The picture")
+            return _from_pil(source)
     if isinstance(source, (str, Path)):
         return _from_file(Path(source).expanduser())
     raise PhotoError(f"Expected a photo as a path, a PIL image or an array, found {type(source).__name__}.")
@@ -59,39 +75,104 @@ def photo_from_tensor(image: Any) -> np.ndarray:
 
 
 def _from_file(path: Path) -> np.ndarray:
-    from PIL import Image, UnidentifiedImageError
-
     if path.is_dir():
         raise PhotoError(f"{path} is a folder; expected a picture file. Name one file in it.")
     if not path.is_file():
         raise PhotoError(f"There is no photo at {path}.")
     if not path.stat().st_size:
         raise PhotoError(f"{path} is empty (0 bytes). Copy or download the photo again.")
+    return _decoded(path, str(path))
+
+
+def photo_from_bytes(data: bytes, name: str) -> np.ndarray:
+    """The content of a picture file -> uint8 [H, W, 3], RGB; see load_photo. name: what errors call it.
+
+    Raises:
+        PhotoError: as load_photo.
+    """
+    return _decoded(io.BytesIO(data), name)
+
+
+def _decoded(source: Path | io.BytesIO, name: str) -> np.ndarray:
+    heif = Path(name).suffix.lower() in HEIF
+    if heif:
+        with contextlib.suppress(ImportError):
+            import pillow_heif
+
+            pillow_heif.register_heif_opener()
+    instead = "Export it as JPEG, or run `pip install pillow-heif`" if heif else "Use a JPEG, PNG or WebP file"
+    with _in_one_sentence(name, instead), _opened(source) as picture:
+        _check_size(picture.height, picture.width, name)
+        if (factor := _factor(picture)) > 1:
+            picture.draft(None, (picture.width // factor, picture.height // factor))
+        return _from_pil(picture)
+
+
+@contextlib.contextmanager
+def _in_one_sentence(name: str, instead: str = "Use a JPEG, PNG or WebP file") -> Iterator[None]:
+    """Whatever Pillow raises -> PhotoError with the picture's name; what it warns of (EXIF that is cut, for one) is not told."""
+    from PIL import UnidentifiedImageError
+
     try:
-        with Image.open(path) as picture:
-            return _from_pil(picture, str(path))
-    except PhotoError:
-        raise
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    except PhotoError as error:
+        raise error if str(error).startswith(name) else PhotoError(f"{name}: {error}") from error.__cause__
     except UnidentifiedImageError as error:
-        raise PhotoError(f"{path} is not a picture that can be read. Use a JPEG, PNG or WebP file.") from error
-    except Image.DecompressionBombError as error:
-        raise PhotoError(f"{path} is larger than {MAX_PIXELS // 10**6} megapixels. Reduce it first.") from error
-    except (OSError, SyntaxError, ValueError) as error:  # what Pillow raises for damaged files
-        raise PhotoError(f"{path} is damaged and cannot be read ({error}). Copy or download the photo again.") from error
+        raise PhotoError(f"{name} is not a picture that can be read. {instead}.") from error
+    except MemoryError as error:
+        raise PhotoError(f"{name} is too large for this machine's memory. Reduce it first.") from error
+    except Exception as error:  # decoders raise almost anything for damaged files: OSError, SyntaxError, RuntimeError, struct.error, ...
+        why = str(error).strip().rstrip(".") or type(error).__name__
+        raise PhotoError(f"{name} is damaged and cannot be read ({why}). Copy or download the photo again.") from error
 
 
-def _from_pil(picture: Image.Image, name: str) -> np.ndarray:
-    from PIL import Image, ImageOps
+def _opened(source: Path | io.BytesIO) -> Image.Image:
+    """Image.open without Pillow's own limit and its warning: MAX_PIXELS is ours."""
+    from PIL import Image
 
-    _check_size(picture.height, picture.width, name)
-    picture = ImageOps.exif_transpose(picture)
+    with _opening:
+        limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
+        try:
+            return Image.open(source)
+        finally:
+            Image.MAX_IMAGE_PIXELS = limit
+
+
+def _from_pil(picture: Image.Image) -> np.ndarray:
+    from PIL import Image
+
+    picture = _upright(picture)
     if picture.mode.startswith(("I", "F")):
         return _from_array(_deep_grey(picture))
     if picture.has_transparency_data:
         picture = picture.convert("RGBA")
         white = Image.new("RGBA", picture.size, (255, 255, 255, 255))
         picture = Image.alpha_composite(white, picture)
-    return np.asarray(picture.convert("RGB"))
+    picture = picture.convert("RGB")
+    return np.asarray(picture.reduce(factor) if (factor := _factor(picture)) > 1 else picture)
+
+
+def _factor(picture: Image.Image) -> int:
+    """By how much both sides are to be divided, so that at most KEPT_PIXELS are left."""
+    return math.ceil(math.sqrt(picture.width * picture.height / KEPT_PIXELS))
+
+
+def _upright(picture: Image.Image) -> Image.Image:
+    """Turned as its EXIF says; EXIF that cannot be read turns nothing. (ImageOps.exif_transpose writes EXIF anew and fails at any odd tag.)"""
+    from PIL import Image
+
+    picture.load()
+    how = Image.Transpose
+    turns = {
+        2: how.FLIP_LEFT_RIGHT, 3: how.ROTATE_180, 4: how.FLIP_TOP_BOTTOM, 5: how.TRANSPOSE, 6: how.ROTATE_270, 7: how.TRANSVERSE, 8: how.ROTATE_90
+    }  # fmt: skip
+    try:
+        turn = turns.get(picture.getexif().get(0x0112))
+    except Exception:  # whatever its parsers meet: the pixels are whole
+        return picture
+    return picture if turn is None else picture.transpose(turn)
 
 
 def _deep_grey(picture: Image.Image) -> np.ndarray:

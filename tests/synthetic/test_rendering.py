@@ -59,13 +59,12 @@ def test_mediapipe_sees_our_pose_smile_jaw_and_blink(renderer):
     from training.synthetic.render import Renderer
     from training.synthetic.scene import posed, sample_scene
 
-    drawn, landmarker = Renderer(renderer.assets, 256), FaceLandmarker(max_faces=1)
+    drawn, landmarker = Renderer(renderer.assets, 256), FaceLandmarker()
     prepared = drawn.prepare(sample_person(7, drawn.assets.catalogue))
 
     def look(actions: dict, yaw: float = 0.0):
         scene = posed(sample_scene(np.random.default_rng(3)), yaw)
-        (face,) = landmarker.detect(drawn.render(prepared, action_vector(actions), scene))
-        return face
+        return landmarker.find_face(drawn.render(prepared, action_vector(actions), scene))
 
     rest = look({})
     for name in ("mouthSmileLeft", "jawOpen", "eyeBlinkLeft"):

@@ -193,8 +193,23 @@ def test_a_face_that_only_the_recogniser_misses_is_listed_too(people: Path, tmp_
     assert (tmp_path / "out/rejected.csv").read_text().splitlines()[1:] == ["person_1/2.png,InsightFace's detector found no face."]
 
 
+def test_what_is_left_out_and_what_is_rejected_can_be_printed_and_written_under_a_windows_code_page(people: Path, tmp_path: Path):
+    (people / "花子").mkdir()
+    Image.new("RGB", (99, 99)).save(people / "花子/写真.png")
+    (people / "花子/覚書.txt").write_text("")
+    program = "import builtins, io, runpy, sys\nreal = io.open\ndef windows(file, mode='r', buffering=-1, encoding=None, *rest, **more):\n"
+    program += "    named = isinstance(file, (str, bytes)) or hasattr(file, '__fspath__')\n"
+    program += "    return real(file, mode, buffering, 'cp1252' if named and encoding is None and 'b' not in mode else encoding, *rest, **more)\n"
+    program += "builtins.open = io.open = windows\nrunpy.run_module('training.prepare', run_name='__main__', alter_sys=True)"
+    arguments = ["--source", people, "--out", tmp_path / "out", "--family", "demo", "--models", DEMO, "--processes", "1"]
+    done = subprocess.run([sys.executable, "-c", program, *arguments], cwd=ROOT, env={**os.environ, "PYTHONIOENCODING": "cp1252"}, capture_output=True)
+    said = done.stdout.decode("ascii")
+    assert done.returncode == 0 and "left out: 1 files (1 .txt), the first is" in said and "\\u82b1" in said, done.stderr[-500:]
+    assert "花子/写真.png,No face was found" in (tmp_path / "out/rejected.csv").read_text(encoding="utf-8")
+
+
 def test_a_missing_model_file_ends_the_run_and_blames_no_picture(people: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(FaceLandmarker, "_start", lambda self: (_ for _ in ()).throw(AssetError("face_landmarker.task is not on this machine.")))
+    monkeypatch.setattr(FaceLandmarker, "search", lambda self, photo: (_ for _ in ()).throw(AssetError("face_landmarker.task is not on this machine.")))
     with pytest.raises(AssetError, match="not on this machine"):
         run(people, tmp_path / "out")
     assert not (tmp_path / "out/rejected.csv").exists()

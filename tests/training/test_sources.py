@@ -5,8 +5,10 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import os
 import pickle
 import shutil
+import sys
 import tarfile
 from pathlib import Path
 
@@ -19,7 +21,7 @@ import pytest
 from PIL import Image
 
 from facecrafter_core.errors import PhotoError
-from training.sources import SourceError, load, loose_files, open_source
+from training.sources import SourceError, left_out, load, loose_files, open_source, readable
 
 
 def picture(path: Path, colour: str = "green") -> Path:
@@ -71,7 +73,7 @@ def test_a_stray_picture_does_not_make_strangers_of_a_persons_images(tmp_path: P
         picture(tmp_path / f"someone/{i}.png")
     kind, items = open_source(tmp_path)
     assert kind == "people" and [i.person for i in items] == ["someone"] * 2
-    assert [p.name for p in loose_files(tmp_path, kind)] == ["preview.png"]
+    assert [p.name for p in loose_files(tmp_path, kind)] == [p.name for p in left_out(tmp_path, kind, items)] == ["preview.png"]
 
 
 def test_five_digits_are_ffhq_only_in_thousands(tmp_path: Path):
@@ -86,6 +88,53 @@ def test_hidden_files_are_left_out(tmp_path: Path):
     picture(tmp_path / "someone/.thumbnails/1.png")
     picture(tmp_path / ".trash/1.png")
     assert [i.key for i in open_source(tmp_path)[1]] == ["someone/1.png"]
+
+
+def test_pictures_of_every_ending_are_listed_and_other_files_are_named(tmp_path: Path):
+    names = ["1.jpg", "2.jfif", "3.avif", "4.gif", "5.JPE", "6.HEIC", "7.webp"]
+    for name in names:
+        (tmp_path / "alice").mkdir(exist_ok=True)
+        Image.new("RGB", (32, 32)).save(tmp_path / "alice" / name, "PNG")
+    (tmp_path / "alice/notes.txt").write_text("")
+    (tmp_path / "alice/8.cr2").write_bytes(b"")
+    kind, items = open_source(tmp_path)
+    assert [i.key for i in items] == [f"alice/{name}" for name in names]
+    assert [load(i).shape for i in items] == [(32, 32, 3)] * 7
+    assert [p.name for p in left_out(tmp_path, kind, items)] == ["8.cr2", "notes.txt"]
+
+
+def test_linked_folders_are_entered_and_none_leads_in_circles(tmp_path: Path):
+    source, elsewhere = tmp_path / "people", tmp_path / "elsewhere"
+    picture(source / "bob/1.png")
+    picture(elsewhere / "s.png")
+    for link in (source / "bob/session2", source / "dave"):
+        link.symlink_to(elsewhere)
+    (elsewhere / "back").symlink_to(source / "bob")
+    assert [i.key for i in open_source(source, "people")[1]] == ["bob/1.png", "bob/session2/s.png", "dave/back/1.png", "dave/s.png"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_no_text_is_left_out_and_can_be_printed(tmp_path: Path):
+    file = picture(tmp_path / "someone/1.png")
+    odd = os.fsdecode(os.fsencode(tmp_path) + b"/someone/caf\xe9.png")
+    shutil.copy(file, odd)
+    kind, items = open_source(tmp_path)
+    assert [i.key for i in items] == ["someone/1.png"] and left_out(tmp_path, kind, items) == [Path(odd)]
+    assert readable(odd) == f"{tmp_path}/someone/caf\\xe9.png"
+    with pytest.raises(SourceError, match="Expected a path in UTF-8, found .*caf.xe9. Rename it"):
+        open_source(odd.removesuffix(".png"))
+
+
+def test_members_of_a_tar_that_are_no_pictures_are_named(tmp_path: Path, capsys: pytest.CaptureFixture):
+    items = open_source(tar(tmp_path / "0.tar", {"1.jfif": png(), "1.cls": b"7", "2.npz": b"", "3.md": b""}))[1]
+    assert [i.person for i in items] == ["7"] and "left out, no pictures: 2 members, the first is 2.npz" in capsys.readouterr().out
+
+
+def test_odd_exif_in_a_tar_is_no_obstacle(tmp_path: Path):
+    buffer = io.BytesIO()
+    Image.new("RGB", (32, 48)).save(buffer, "JPEG", exif=b"Exif\0\0II*\0\x08\0\0\0\x02\0\x00\x01\x02\0\4\0\0\x00123\0\x12\1\3\0\1\0\0\0\6\0\0\0" + bytes(4))
+    (item,) = open_source(tar(tmp_path / "0.tar", {"1.jpg": buffer.getvalue(), "1.cls": b"7"}))[1]
+    assert load(item).shape == (32, 48, 3)
 
 
 def test_feed_takes_the_expression_from_the_folder(tmp_path: Path):
@@ -103,6 +152,25 @@ def clip(file: Path) -> Path:
             writer.write(np.broadcast_to(colour[::-1], (256, 256, 3)).copy())
     writer.release()
     return file
+
+
+def test_a_video_without_its_length_gives_its_seconds(tmp_path: Path):
+    """Browsers record such WebM: no duration and no index, in which nothing can be looked up."""
+    file = tmp_path / "someone/clip.webm"
+    file.parent.mkdir()
+    writer = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*"VP80"), 10, (64, 64))
+    if not writer.isOpened():
+        pytest.skip("this OpenCV writes no WebM")
+    for brightness in range(120):
+        writer.write(np.full((64, 64, 3), 2 * brightness, np.uint8))
+    writer.release()
+    whole = bytearray(file.read_bytes())
+    duration = whole.index(b"\x44\x89\x88")
+    whole[duration : duration + 2] = b"\xec\x89"  # Void instead of Duration
+    file.write_bytes(whole)
+    items = open_source(tmp_path)[1]
+    assert [i.place for i in items] == [5 + 10 * n for n in range(12)]
+    assert [float(load(i).mean()) for i in items] == pytest.approx([2 * i.place for i in items], abs=6)
 
 
 def test_mead_gives_one_frame_a_second(tmp_path: Path):
@@ -174,7 +242,7 @@ def test_a_damaged_picture_in_a_shard_is_its_own_error(tmp_path: Path):
     whole = png()
     items = open_source(tar(tmp_path / "0.tar", {"a/1.png": b"nothing", "a/2.png": whole[:-30], "a/3.png": whole}))[1]
     for item in items[:2]:
-        with pytest.raises(PhotoError, match=f"{item.key} is no picture"):
+        with pytest.raises(PhotoError, match=f"^{item.key} is (not a picture|damaged)"):
             load(item)
     assert load(items[2]).shape == (32, 32, 3)
     (tmp_path / "0.tar").unlink()

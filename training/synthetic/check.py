@@ -77,7 +77,7 @@ def check_fixed(assets: Path, people: int) -> None:
     from .render import Renderer
     from .scene import posed
 
-    renderer, landmarker = Renderer(Assets(assets)), FaceLandmarker(max_faces=1)
+    renderer, landmarker = Renderer(Assets(assets)), FaceLandmarker()
     neutral = np.zeros(len(ACTIONS), np.float32)
     found = dict.fromkeys(FIXED_YAWS, 0)
     poses, rest, moved = [], [], {name: [] for name in FOLLOWED}
@@ -86,15 +86,16 @@ def check_fixed(assets: Path, people: int) -> None:
         _, scene = draw_picture(number, 0, 0)
         for yaw in FIXED_YAWS:
             turned = replace(posed(scene, yaw), pitch=scene.pitch * 0.7, roll=scene.roll)
-            faces = landmarker.detect(renderer.render(prepared, neutral, turned))
-            found[yaw] += bool(faces)
-            if faces:
-                poses.append([(turned.yaw, turned.pitch, turned.roll), faces[0].pose])
-            if yaw == 0 and faces:
-                rest.append(faces[0].blendshapes)
+            face = landmarker.largest(renderer.render(prepared, neutral, turned))
+            if face is None:
+                continue
+            found[yaw] += 1
+            poses.append([(turned.yaw, turned.pitch, turned.roll), face.pose])
+            if yaw == 0:
+                rest.append(face.blendshapes)
         name = FOLLOWED[number % len(FOLLOWED)]
-        faces = landmarker.detect(renderer.render(prepared, action_vector({name: 1.0}), posed(scene, 0.0)))
-        moved[name] += [face.blendshapes[BLENDSHAPES.index(name)] for face in faces]
+        face = landmarker.largest(renderer.render(prepared, action_vector({name: 1.0}), posed(scene, 0.0)))
+        moved[name] += [face.blendshapes[BLENDSHAPES.index(name)]] if face else []
     print(f"{people} neutral people at fixed yaws, found by MediaPipe:")
     print("  " + "  ".join(f"{yaw:+d}: {n}/{people}" for yaw, n in found.items()))
     ours, theirs = np.moveaxis(np.array(poses, float), 1, 0)

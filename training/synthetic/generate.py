@@ -140,7 +140,7 @@ def _start_worker(task: Task, done, order) -> None:
     if task.landmarks:
         from facecrafter_core.faces.landmarker import FaceLandmarker
 
-        landmarker = FaceLandmarker(max_faces=1)
+        landmarker = FaceLandmarker()
     _worker.update(task=task, done=done, renderer=renderer, landmarker=landmarker)
 
 
@@ -170,12 +170,10 @@ def _render_block(block: tuple[int, int]) -> dict:
         images[row] = renderer.render(prepared, actions, scene)
         labels[row] = label_row(number, index, actions, scene)
         if landmarker:
-            faces = landmarker.detect(images[row])
-            landmarks[row], scores[row] = (
-                (faces[0].landmarks / task.size, faces[0].blendshapes) if faces else (np.nan, np.nan)
-            )
-            found += bool(faces)
-            if masks is not None and faces:
+            face = landmarker.largest(images[row])
+            landmarks[row], scores[row] = (face.landmarks / task.size, face.blendshapes) if face else (np.nan, np.nan)
+            found += face is not None
+            if masks is not None and face:
                 masks[row] = np.round(face_mask(landmarks[row], task.size) * 255)
         with done.get_lock():
             done.value += 1

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from facecrafter_core.faces.align import square_from_points
-from facecrafter_core.faces.landmarker import Pose, rotation_of_pose
+from facecrafter_core.faces.face import Pose, rotation_of_pose
 
 
 @dataclass(frozen=True)
