@@ -207,7 +207,8 @@ class FaceCrafterPipeline(DiffusionPipeline):
                 other latents back in such a dictionary.
 
         Raises:
-            ModelError: wrong shapes, numbers that are not finite, conditions that the adapter lacks, or a scheduler of another kind.
+            ModelError: wrong shapes, numbers that are not finite, conditions without an adapter, or a scheduler of another kind.
+            AdapterError: the adapter has no module for a condition.
         """
         try:
             return self._generate(
@@ -302,9 +303,9 @@ class FaceCrafterPipeline(DiffusionPipeline):
         device, dtype = (self._execution_device, self.unet.dtype) if like is None else (like.device, like.dtype)
         adapter, projected = self._need_adapter(device, dtype), {}
         if landmarks is not None:
-            projected["landmark"] = pack(adapter.landmark_branch.project(adapter.encode_landmarks(landmarks)))
+            projected["landmark"] = pack(adapter.project_landmarks(landmarks))
         if emotion is not None:
-            projected["emotion"] = pack(adapter.emotion_branch.project(adapter.encode_emotion(emotion)))
+            projected["emotion"] = pack(adapter.project_emotion(emotion))
         return projected
 
     def project_time(self, timesteps: Tensor) -> Sequence[Tensor | None]:

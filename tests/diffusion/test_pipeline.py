@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from facecrafter_core.control.adapter import new_adapter
 from facecrafter_core.diffusion.families import DEMO, new_unet
 from facecrafter_core.diffusion.guidance import ROWS, Guidance, combine, guidance_coefficients
 from facecrafter_core.diffusion.passes import Conditions, prepare_pass
 from facecrafter_core.diffusion.schedulers import NoWaiting
-from facecrafter_core.errors import FaceCrafterError, ModelError
+from facecrafter_core.errors import AdapterError, FaceCrafterError, ModelError
 from facecrafter_core.faces.emotion import Emotion
 
 HAPPY = Emotion.preset("happy")
@@ -259,6 +260,18 @@ def test_conditions_without_an_adapter_are_refused(pipe, identity):
     bare.adapter = None
     with pytest.raises(ModelError, match="no adapter is loaded"):
         bare(identity, emotion=HAPPY)
+
+
+@pytest.mark.parametrize("lacks", ["landmark", "emotion"])
+def test_a_condition_that_the_adapter_has_no_module_for_is_refused(pipe, identity, landmarks, lacks: str):
+    one = copy.copy(pipe)
+    one.adapter = new_adapter("demo", **{lacks: False})
+    conditions = {"landmarks": landmarks, "emotion": HAPPY}
+    with pytest.raises(AdapterError, match=f"no {lacks} module"):
+        one(identity, **conditions)
+    given = {name: condition for name, condition in conditions.items() if not name.startswith(lacks)}
+    assert one(identity, **given, steps=1, output_type="latent").isfinite().all()
+    assert one(identity, **conditions, **{f"alpha_{lacks}": 0.0}, steps=1, output_type="latent").isfinite().all()
 
 
 def test_the_adapter_goes_to_the_device_of_the_run_where_the_unet_waits_elsewhere(pipe, monkeypatch):

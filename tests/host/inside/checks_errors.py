@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import comfy.model_patcher
 import folder_paths
 import torch
 from facecrafter.facecrafter_core.control.adapter import new_adapter, save_adapter
@@ -221,6 +222,13 @@ def check_adapter_files_that_are_none():
         ):
             refuses(AdapterError, [words], loaders.FaceCrafterLoader.execute, f"{name}.safetensors")
     assert loaders.FaceCrafterLoader.execute(adapter.DEMO_CHOICE).args[0].family.name == "demo"
+
+
+def check_a_condition_that_the_adapter_has_no_module_for():
+    identities, points, emotions = conditions()
+    for lacks, words in (("landmark", "no landmark module"), ("emotion", "no emotion module")):
+        one = comfy.model_patcher.ModelPatcher(new_adapter("demo", **{lacks: False}), torch.device("cpu"), torch.device("cpu"))
+        refuses(AdapterError, [words], contexts.make_conditioning, adapter.FaceCrafter(one, demo().clip), identities, points, emotions, 1.0, 1.0)
 
 
 def check_paths_outside_of_the_models_folder():
