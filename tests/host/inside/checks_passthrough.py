@@ -1,6 +1,7 @@
 """What other nodes put on a MODEL, a CONDITIONING or a LATENT goes through: LoRA, ControlNet, clones, batches, masks, other packs' patches."""
 
 import torch
+from comfy.controlnet import ControlBase
 from comfy_extras import nodes_pag
 from facecrafter.facecrafter_core.diffusion.guidance import Guidance
 from facecrafter.nodes.host import adapter, attention, base, guidance
@@ -25,31 +26,17 @@ def check_a_lora_changes_the_result_and_strength_0_does_not():
     assert torch.equal(crafted(demo().model, *conds, latent()), base), "the LoRA stayed in the MODEL"
 
 
-class Residual:
+class Residual(ControlBase):
     """A ControlNet in ComfyUI's terms that adds a constant in the middle block."""
 
     def __init__(self, strength):
-        self.strength, self.calls, self.previous_controlnet, self.extra_hooks = strength, [], None, None
+        super().__init__()
+        self.strength, self.calls = strength, []
 
     def get_control(self, x, t, cond, batched_number, transformer_options):
         self.calls.append(len(x))
         middle = torch.full((len(x), 64, 1, 1), self.strength)
         return {"input": [], "middle": [middle], "output": []}
-
-    def get_models(self):
-        return []
-
-    def get_extra_hooks(self):
-        return []
-
-    def inference_memory_requirements(self, dtype):
-        return 0
-
-    def pre_run(self, model, percent_to_timestep_function):
-        pass
-
-    def cleanup(self):
-        pass
 
 
 def check_a_controlnet_reaches_all_rows():
