@@ -17,3 +17,13 @@ def common_length(error: type[FaceCrafterError], **lengths: int | None) -> int:
         if length not in (1, longest) or not length:
             raise error(f"Expected 1 or {max(longest, 1)} entries of {name}, found {length}. Give one for all, or as many as of the others.")
     return longest
+
+
+def picture_names(batch: str, count: int) -> list[str]:
+    """What errors call the pictures of a batch (errors.about): "picture 2 of 3 in photo", counted from 1; a single one has the batch's own name.
+
+    Args:
+        batch: name of the input or argument that the pictures come from; "" where there is no name.
+    """
+    inside = f" in {batch}" if batch else ""
+    return [f"picture {i} of {count}{inside}" for i in range(1, count + 1)] if count > 1 else [batch] * count

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from . import __version__
 from .asset_commands import add_asset_commands
-from .errors import EmotionError, FaceCrafterError, ModelError
+from .errors import EmotionError, FaceCrafterError, ModelError, about
 
 if TYPE_CHECKING:
     from .diffusion.guidance import Guidance
@@ -88,11 +88,13 @@ def run_generate(options: argparse.Namespace) -> None:
     mood = load_photo(options.emotion_from) if options.emotion_from else None
     landmarks = read_landmarks(options.landmarks) if options.landmarks else None
     studio = Studio(options.model or DEMO_FOLDER, options.adapter, options.device)
-    identity = studio.identity(photos, options.face)
+    identity = studio.identity(photos, options.face, [str(path) for path in options.photo])
     if driving is not None:
-        landmarks = studio.driving_face(driving, options.driving_face).landmarks
+        with about(str(options.driving)):
+            landmarks = studio.driving_face(driving, options.driving_face).landmarks
     if mood is not None:
-        emotion, estimator = studio.emotion(mood, "largest", options.estimator)
+        with about(str(options.emotion_from)):
+            emotion, estimator = studio.emotion(mood, "largest", options.estimator)
         print(f"Emotion read by {estimator.name} (licence: {estimator.licence})")
     with tqdm(total=options.steps, desc="Painting", unit="step", leave=False, disable=None) as bar:
 
@@ -126,8 +128,9 @@ def run_landmarks(options: argparse.Namespace) -> None:
     from .files import write_array, write_picture
 
     photo = load_photo(options.photo)
-    face = FaceLandmarker().find_face(photo, options.face)
-    aligned = align_face(photo, face.landmarks, options.size, rotate=False)
+    with about(str(options.photo)):
+        face = FaceLandmarker().find_face(photo, options.face)
+        aligned = align_face(photo, face.landmarks, options.size, rotate=False)
     out = options.out if options.out.suffix == ".npy" else options.out.with_name(options.out.name + ".npy")
     print(f"Wrote {write_array(out, aligned.landmarks)}: 478 points, 0..1 in the square around the face")
     print(f"Wrote {write_picture(out.with_suffix('.png'), draw_landmarks(aligned.landmarks, options.size))}: their drawing")

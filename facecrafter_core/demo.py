@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import PhotoError
+from .errors import PhotoError, about
 from .files import check_place, write_picture
 from .studio import DEMO_FOLDER, Studio
 
@@ -58,10 +58,12 @@ def run_demo(
     person = load_photo(photo) if photo else astronaut()
     other = load_photo(driving or SECOND_FACE)
     studio = Studio(folder)
-    identity = studio.identity([person])
-    face = studio.driving_face(other)
+    names = str(photo or "the astronaut of scikit-image"), str(driving or f"{SECOND_FACE.name} of the demo")
+    identity = studio.identity([person], names=names[:1])
+    with about(names[1]):
+        face = studio.driving_face(other)
     shown = studio.driving_face(person)
-    print(f"Photo: {photo or 'the astronaut of scikit-image'}. Second face: {driving or SECOND_FACE.name + ' of the demo'}.")
+    print(f"Photo: {names[0]}. Second face: {names[1]}.")
     print(f"Loaded the model and read both faces in {time.perf_counter() - start:.1f} s.")
 
     emotions = {name: Emotion.preset(name) for name in SHOWN_EMOTIONS}

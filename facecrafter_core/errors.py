@@ -1,5 +1,10 @@
 """What a user can get wrong. Each message says in one sentence what was expected, what was found and what to do."""
 
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class FaceCrafterError(ValueError):
     """Base of all errors that are the input's, not the program's."""
@@ -47,3 +52,22 @@ class MetricError(FaceCrafterError):
 
 class ScheduleError(FaceCrafterError):
     """Keyframes cannot be read, or frames do not fit them."""
+
+
+UNUSABLE = (PhotoError, NoFaceError, FaceChoiceError, LandmarkError)
+"""Errors that are one picture's fault; anything else, such as a missing model file, concerns all pictures."""
+
+
+@contextmanager
+def about(name: str) -> Iterator[None]:
+    """Puts the name of a picture before the sentence of an error that is its fault: "me.jpg: No face was found in the photo ...".
+
+    Args:
+        name: the picture's file, the input it comes from, or its number (batch.picture_names); "" leaves errors as they are.
+    """
+    try:
+        yield
+    except UNUSABLE as error:
+        if not name:
+            raise
+        raise type(error)(f"{name}: {error}") from error

@@ -65,11 +65,11 @@ class Studio:
     def image_size(self) -> int:
         return self.pipe.family.image_size
 
-    def identity(self, photos: Sequence[np.ndarray], choose: str | int = "largest") -> Tensor:
-        """Photos of one person, uint8 [H, W, 3] each -> unit vector [D]."""
+    def identity(self, photos: Sequence[np.ndarray], choose: str | int = "largest", names: Sequence[str] | None = None) -> Tensor:
+        """Photos of one person, uint8 [H, W, 3] each -> unit vector [D]. names: what errors call each photo; None numbers them."""
         from .faces.identity import encode_identity
 
-        return encode_identity(photos, self.landmarker, self.identity_encoder, choose)
+        return encode_identity(photos, self.landmarker, self.identity_encoder, choose, names)
 
     def emotion(self, photo: np.ndarray, choose: str | int = "largest", estimator: str = "automatic") -> tuple[Emotion, EmotionEstimator]:
         """The emotion of a face in a photo, and who estimated it.

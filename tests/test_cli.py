@@ -107,6 +107,16 @@ def test_wrong_photos_are_said_in_one_sentence(model, tmp_path, capsys):
     assert not out.parent.exists()
 
 
+@pytest.mark.parametrize("arguments", [("generate", "{photo}", "{blank}"), ("generate", "{photo}", "--driving", "{blank}"),
+                                       ("generate", "{photo}", "--emotion-from", "{blank}"), ("landmarks", "{blank}"), ("demo", "--photo", "{blank}")])  # fmt: skip
+def test_a_photo_without_a_face_is_named(model, photo, tmp_path, capsys, arguments):
+    blank = tmp_path / "blank.png"
+    Image.new("RGB", (300, 200), "grey").save(blank)
+    more = [] if arguments[0] == "landmarks" else ["--model", model]
+    said = fails(capsys, *(a.format(photo=photo, blank=blank) for a in arguments), *more, "--out", tmp_path / "x.npy")
+    assert said.startswith(f"facecrafter: {blank}: No face was found in the photo (300 x 200 pixels).")
+
+
 def test_an_emotion_comes_from_another_photo(model, photo, tmp_path, capsys):
     out = tmp_path / "moved.png"
     assert main(["generate", photo, "--emotion-from", str(SAMPLES[3]), "--model", str(model), "--steps", "1", "--out", str(out)]) == 0

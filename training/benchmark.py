@@ -26,11 +26,10 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from facecrafter_core.errors import MetricError, PhotoError
+from facecrafter_core.errors import UNUSABLE, MetricError, PhotoError
 from facecrafter_core.faces.align import align_face
 from facecrafter_core.faces.landmarker import FaceLandmarker
 from facecrafter_core.files import write_whole
-from training.extract import UNUSABLE
 from training.finder import Finder
 from training.progress import progress
 from training.sources import Item, load

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from facecrafter_core.control.config import PRESETS
 from facecrafter_core.diffusion.families import FAMILIES
-from facecrafter_core.errors import FaceChoiceError, LandmarkError, NoFaceError, PhotoError
+from facecrafter_core.errors import UNUSABLE, NoFaceError
 from facecrafter_core.faces.align import align_face
 from facecrafter_core.faces.drawing import draw_landmarks
 from facecrafter_core.faces.emotion import EMOTIONS
@@ -31,9 +31,6 @@ from training.sources import Item, load, shard
 
 VALIDATION_SHARE = 0.02
 """Of the people of a source that names no split; which ones follows from their names."""
-
-UNUSABLE = (PhotoError, NoFaceError, FaceChoiceError, LandmarkError)
-"""What is the picture's fault; anything else, such as a missing model file, ends the run."""
 
 BATCH = {"demo": 32, "full": 4}
 """Pictures that go through the networks at once. Fixed, so that every backend computes the same numbers, and many processes fit on a GPU."""

@@ -14,7 +14,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..errors import ModelError, PhotoError
+from ..batch import picture_names
+from ..errors import ModelError, PhotoError, about
 from .align import align_face
 from .landmarker import Face, FaceLandmarker
 
@@ -124,14 +125,25 @@ def face_crop(photo: np.ndarray, face: Face, size: int) -> Tensor:
 
 
 def encode_identity(
-    photos: Sequence[np.ndarray], landmarker: FaceLandmarker, encoder: IdentityEncoder, choose: str | int = "largest"
+    photos: Sequence[np.ndarray],
+    landmarker: FaceLandmarker,
+    encoder: IdentityEncoder,
+    choose: str | int = "largest",
+    names: Sequence[str] | None = None,
 ) -> Tensor:
     """Photos of one person, each [H, W, 3] uint8 -> the mean of their identity vectors, of unit length: [dim].
 
+    Args:
+        names: what errors call each photo, such as its file; None numbers them.
+
     Raises:
-        PhotoError: no photos. NoFaceError, FaceChoiceError: see FaceLandmarker.find_face.
+        PhotoError: no photos. NoFaceError, FaceChoiceError: see FaceLandmarker.find_face; the sentence begins with the photo's name.
     """
     if not len(photos):
         raise PhotoError("Expected at least one photo to take the identity from, found none.")
-    crops = [face_crop(photo, landmarker.find_face(photo, choose), encoder.crop_size) for photo in photos]
-    return nn.functional.normalize(encoder.encode(torch.stack(crops)).mean(0), dim=0)
+    vectors = []
+    for photo, name in zip(photos, names or picture_names("", len(photos)), strict=True):
+        with about(name):
+            crop = face_crop(photo, landmarker.find_face(photo, choose), encoder.crop_size)
+            vectors.append(encoder.encode(crop[None])[0])
+    return nn.functional.normalize(torch.stack(vectors).mean(0), dim=0)

@@ -4,7 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from facecrafter_core.errors import AssetError, FaceChoiceError, NoFaceError, PhotoError
+from facecrafter_core.batch import picture_names
+from facecrafter_core.diffusion.families import DEMO_FOLDER
+from facecrafter_core.errors import UNUSABLE, AssetError, FaceChoiceError, NoFaceError, PhotoError, about
+from facecrafter_core.faces.identity import DemoIdentityEncoder, encode_identity
 from facecrafter_core.faces.landmarker import MIN_FACE, FaceLandmarker
 from facecrafter_core.faces.photo import load_photo
 
@@ -73,6 +76,25 @@ def test_no_face_is_said_so(landmarker):
         landmarker.find_face(blank)
 
 
+def test_a_picture_without_a_face_is_told_by_its_number_or_its_name(astronaut, landmarker):
+    encoder = DemoIdentityEncoder(DEMO_FOLDER / "identity" / "model.safetensors")
+    photos = [astronaut, np.full((300, 400, 3), 128, np.uint8)]
+    for names, words in ((None, "picture 2 of 2: No face"), (picture_names("photo_3", 2), "picture 2 of 2 in photo_3: No face"), (["a.jpg", "b.jpg"], "b.jpg: No face")):
+        with pytest.raises(NoFaceError, match=f"^{words}"):
+            encode_identity(photos, landmarker, encoder, names=names)
+    with pytest.raises(NoFaceError, match="^No face"):
+        encode_identity(photos[1:], landmarker, encoder)
+    assert picture_names("photo", 1) == ["photo"]
+
+
+def test_only_what_is_a_pictures_fault_is_told_with_its_name():
+    for error in UNUSABLE:
+        with pytest.raises(error, match="^frame 3: why$"), about("frame 3"):
+            raise error("why")
+    with pytest.raises(AssetError, match="^why$"), about("frame 3"):
+        raise AssetError("why")
+
+
 def test_a_face_of_twenty_pixels_is_too_small(crop, landmarker):
     side = round(180 * 20 / 106)  # the crop's face is 106 pixels high
     photo = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
@@ -108,8 +130,6 @@ def test_a_mirrored_photo_mirrors_yaw_and_roll(astronaut, landmarker):
 
 
 def test_yaw_is_positive_to_the_right_of_the_picture(landmarker):
-    from facecrafter_core.studio import DEMO_FOLDER
-
     poses = {i: landmarker.find_face(load_photo(DEMO_FOLDER / "samples" / f"portrait_{i}.jpg")).pose for i in (4, 5, 6)}
     assert poses[4].yaw > 10  # rendered at +27, -12 and -20 degrees
     assert poses[5].yaw < -3 and poses[6].yaw < -8
