@@ -19,7 +19,7 @@ from ...facecrafter_core.diffusion.families import Family
 from ...facecrafter_core.diffusion.guidance import Guidance
 from ...facecrafter_core.errors import ModelError, OutputError
 from .adapter import FaceCrafter
-from .contexts import Controls, controls_of, make_conditioning
+from .contexts import make_conditioning
 from .guidance import FaceCrafterGuider
 
 if TYPE_CHECKING:
@@ -46,16 +46,6 @@ def empty_latent(family: Family, count: int, same_noise: bool) -> dict[str, Any]
     return {"samples": samples, **({"batch_index": [0] * count} if same_noise else {})}
 
 
-def entries_in(positive: list[Any]) -> int:
-    """How many pictures a conditioning describes: the longest of its identity, landmark and emotion batches."""
-    lengths = [1]
-    for context, options in positive:
-        controls = controls_of(options)
-        tokens = (controls.landmark_tokens, controls.emotion_tokens) if isinstance(controls, Controls) else ()
-        lengths += [len(context), *(len(t) for t in tokens if t is not None)]
-    return max(lengths)
-
-
 def sigma_interval(model: Any, start: float, end: float) -> tuple[float, float]:
     """Shares of the sampling run (0 = pure noise, 1 = done) -> (low, high) in the MODEL's noise levels."""
     sampling = model.get_model_object("model_sampling")
@@ -77,18 +67,6 @@ def check_latent(samples: torch.Tensor) -> None:
         )
     if not torch.isfinite(samples).all():
         raise ModelError("The latent holds numbers that are not finite (NaN or infinity). Encode or make it again.")
-
-
-def check_pairs(latent: dict[str, Any], positive: list[Any]) -> None:
-    """
-    Raises:
-        ModelError: several latents and several conditions, of numbers that do not go together.
-    """
-    pictures, conditions = len(latent["samples"]), entries_in(positive)
-    if pictures > 1 and conditions > 1 and pictures % conditions:
-        raise ModelError(
-            f"Expected a latent batch of 1, or of {conditions} or a multiple for {conditions} conditions, found {pictures}. Make the latent batch as long as the conditions."
-        )
 
 
 def sample(
@@ -135,7 +113,8 @@ def sample(
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     )
-    return {**latent, "samples": out.to(comfy.model_management.intermediate_device())}
+    kept = {name: value for name, value in latent.items() if name != "batch_index" or len(value) == len(out)}
+    return {**kept, "samples": out.to(comfy.model_management.intermediate_device())}
 
 
 def portraits(
