@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,11 +16,13 @@ import folder_paths
 import latent_preview
 import torch
 
+from ...facecrafter_core.batch import seed_after
 from ...facecrafter_core.diffusion.families import Family
 from ...facecrafter_core.diffusion.guidance import Guidance
 from ...facecrafter_core.errors import ModelError, OutputError
 from .adapter import FaceCrafter
 from .contexts import make_conditioning
+from .counts import one_for_each, pictures_of
 from .guidance import FaceCrafterGuider
 
 if TYPE_CHECKING:
@@ -69,6 +72,23 @@ def check_latent(samples: torch.Tensor) -> None:
         raise ModelError("The latent holds numbers that are not finite (NaN or infinity). Encode or make it again.")
 
 
+def sampler_of(name: str, noise: torch.Tensor, seed: int, device: torch.device) -> comfy.samplers.Sampler:
+    """ComfyUI's sampler. On a CPU, noise that it adds on its way is ours: ComfyUI 0.3.64 would repeat the initial noise in the first step.
+
+    It is what later versions of ComfyUI add. Samplers whose noise is a Brownian tree have no such fault.
+    """
+    sampler = comfy.samplers.sampler_object(name)
+    function = inspect.unwrap(sampler.sampler_function)
+    takes = "noise_sampler" in inspect.signature(function).parameters
+    if device.type == "cpu" and takes and "BrownianTreeNoiseSampler" not in function.__code__.co_names:
+        generator = torch.Generator().manual_seed(seed_after(seed, 1))
+        sampler.extra_options = {
+            **sampler.extra_options,
+            "noise_sampler": lambda sigma, next_sigma: torch.randn(noise.shape, dtype=noise.dtype, generator=generator),
+        }
+    return sampler
+
+
 def sample(
     guider: FaceCrafterGuider,
     latent: dict[str, Any],
@@ -94,6 +114,9 @@ def sample(
     else:
         noise = torch.cat([comfy.sample.prepare_noise(one[None], s) for one, s in zip(samples, seed, strict=True)])
         seed = seed[0]
+    pictures = pictures_of(len(samples), guider.original_conds, guider.guidance)
+    if pictures > len(samples):
+        noise, samples, _ = one_for_each(pictures, noise, samples, None, seed)
     plan = comfy.samplers.KSampler(
         model,
         steps=steps,
@@ -106,7 +129,7 @@ def sample(
     out = guider.sample(
         noise,
         samples,
-        comfy.samplers.sampler_object(sampler),
+        sampler_of(sampler, noise, seed, model.load_device),
         plan.sigmas,
         denoise_mask=latent.get("noise_mask"),
         callback=latent_preview.prepare_callback(model, steps),
