@@ -8,4 +8,5 @@ attention.py     Eq. 1 in the MODEL's 16 cross-attention layers
 guidance.py      Eq. 6 for a guider and for the MODEL-level path
 counts.py        how many pictures a sampling run makes
 run.py           one sampling run
+acceptance.py    licences that a person has accepted in the editor
 """
