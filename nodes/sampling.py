@@ -150,7 +150,8 @@ class FaceCrafterSampler(io.ComfyNode):
                 io.Latent.Input(
                     "latent",
                     optional=True,
-                    tooltip="What to start from. Open: an empty latent of the base's own size, one picture for each entry of the conditions.",
+                    tooltip="What to start from. Open: an empty latent of the base's own size, one picture for each entry of the conditions. "
+                    "One latent serves all entries.",
                 ),
                 intervals_input(),
                 weights_input(),
