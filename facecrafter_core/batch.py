@@ -1,8 +1,16 @@
-"""Batches that go together: each is as long as the longest, or 1 and serves all."""
+"""Batches that go together: each is as long as the longest, or 1 and serves all; and their seeds."""
 
 from __future__ import annotations
 
 from .errors import FaceCrafterError
+
+SEEDS = 2**64
+"""A seed is a whole number from 0 to SEEDS - 1, as in ComfyUI and torch."""
+
+
+def seed_after(seed: int, place: int) -> int:
+    """The seed of the picture at a place (from 0) in a batch that begins with `seed`. After the last seed comes 0."""
+    return (seed + place) % SEEDS
 
 
 def common_length(error: type[FaceCrafterError], **lengths: int | None) -> int:

@@ -6,12 +6,13 @@ import argparse
 import math
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import __version__
 from .asset_commands import add_asset_commands
+from .batch import SEEDS, seed_after
 from .errors import EmotionError, FaceCrafterError, ModelError, about
 from .terminal import escape_unprintable
 
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
 
 ESTIMATOR_NAMES = ("automatic", "demo", "emonet", "hsemotion")
 EMOTION_NAMES = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger", "contempt")
-"""ESTIMATORS and EMOTIONS of faces/, written out again because their files load numpy and torch."""
+MAX_STEPS = 1000
+"""ESTIMATORS and EMOTIONS of faces/ and the timesteps of diffusion/families.py, written out again because their files load numpy and torch."""
 
 EXAMPLES = """examples:
   facecrafter demo
@@ -116,8 +118,9 @@ def run_generate(options: argparse.Namespace) -> None:
             callback_on_step_end=advance,
         )
     for i, picture in enumerate(pictures):
-        path = options.out if len(pictures) == 1 else options.out.with_stem(f"{options.out.stem}_{options.seed + i}")
-        print(f"Wrote {write_picture(path, picture)}  (seed {options.seed + i})")
+        seed = seed_after(options.seed, i)
+        path = options.out if len(pictures) == 1 else options.out.with_stem(f"{options.out.stem}_{seed}")
+        print(f"Wrote {write_picture(path, picture)}  (seed {seed})")
     if emotion is not None:
         print(f"Emotion: {emotion.describe()}")
 
@@ -215,21 +218,34 @@ def face_choice(text: str) -> str | int:
         raise argparse.ArgumentTypeError(f"expected largest, only or a number from 0, found {text!r}") from error
 
 
-def _count(text: str) -> int:
-    number = int(text) if text.isdecimal() else 0
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least 1, found {text!r}")
-    return number
+def _whole(low: int, high: int) -> Callable[[str], int]:
+    """Reads a whole number from low to high."""
+
+    def read(text: str) -> int:
+        try:
+            number = int(text)
+        except ValueError:
+            number = low - 1
+        if not low <= number <= high:
+            raise argparse.ArgumentTypeError(f"expected a whole number from {low} to {high}, found {text!r}")
+        return number
+
+    return read
 
 
-def _number(text: str) -> float:
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not math.isfinite(number):
-        raise argparse.ArgumentTypeError(f"expected a number, found {text!r}")
-    return number
+def _real(low: float, high: float) -> Callable[[str], float]:
+    """Reads a number from low to high."""
+
+    def read(text: str) -> float:
+        try:
+            number = float(text)
+        except ValueError:
+            number = math.nan
+        if not low <= number <= high:
+            raise argparse.ArgumentTypeError(f"expected a number from {low:g} to {high:g}, found {text!r}")
+        return number
+
+    return read
 
 
 class _Overview(argparse.RawDescriptionHelpFormatter):
@@ -279,26 +295,26 @@ def _parser() -> argparse.ArgumentParser:
     source.add_argument("--driving", metavar="FILE", type=Path, help="photo of anyone whose pose and expression to copy")
     source.add_argument("--landmarks", metavar="FILE", type=Path, help="a .npy written by `facecrafter landmarks`, maybe edited")
     steering.add_argument("--driving-face", metavar="WHICH", type=face_choice, default="largest", help="which face of the driving photo")
-    steering.add_argument("--alpha-landmark", metavar="A", type=_number, default=1.0, help="strength of the landmark branch; 0 cuts it off")
+    steering.add_argument("--alpha-landmark", metavar="A", type=_real(0, 2), default=1.0, help="strength of the landmark branch; 0 cuts it off")
     feeling = generate.add_argument_group("emotion")
     feeling.add_argument("--emotion", metavar="NAME[:INTENSITY]", help=f"{', '.join(EMOTION_NAMES)}; intensity from 0 to 1")
-    feeling.add_argument("--valence", metavar="V", type=_number, help="-1 unpleasant to 1 pleasant; with --arousal, instead of --emotion")
-    feeling.add_argument("--arousal", metavar="A", type=_number, help="-1 calm to 1 excited")
+    feeling.add_argument("--valence", metavar="V", type=_real(-1, 1), help="-1 unpleasant to 1 pleasant; with --arousal, instead of --emotion")
+    feeling.add_argument("--arousal", metavar="A", type=_real(-1, 1), help="-1 calm to 1 excited")
     feeling.add_argument("--emotion-from", metavar="FILE", type=Path, help="photo of anyone whose emotion to copy, instead of --emotion")
     feeling.add_argument(
         "--estimator", choices=ESTIMATOR_NAMES, default="automatic", help="who reads --emotion-from: the demo's network, emonet (CC BY-NC-ND 4.0) or "
         "hsemotion (Apache-2.0); automatic: demo for the demo model, emonet at full size",
     )  # fmt: skip
-    feeling.add_argument("--alpha-emotion", metavar="A", type=_number, default=1.0, help="strength of the emotion branch; 0 cuts it off")
+    feeling.add_argument("--alpha-emotion", metavar="A", type=_real(0, 2), default=1.0, help="strength of the emotion branch; 0 cuts it off")
     weights = generate.add_argument_group("guidance (Eq. 6)")
-    weights.add_argument("--weight-identity", metavar="W", type=_number, default=2.5, help="w_ID")
-    weights.add_argument("--weight-landmark", metavar="W", type=_number, default=2.0, help="w_LMK")
-    weights.add_argument("--weight-emotion", metavar="W", type=_number, default=2.0, help="w_EMO")
+    weights.add_argument("--weight-identity", metavar="W", type=_real(0, 20), default=2.5, help="w_ID")
+    weights.add_argument("--weight-landmark", metavar="W", type=_real(0, 20), default=2.0, help="w_LMK")
+    weights.add_argument("--weight-emotion", metavar="W", type=_real(0, 20), default=2.0, help="w_EMO")
     weights.add_argument("--mode", choices=("paper", "joint"), default="paper", help="joint: landmarks and emotion in one row, a quarter faster")
-    weights.add_argument("--refresh", metavar="N", type=_count, default=1, help="all rows in every Nth step, identity's alone between; 2 takes 5 rows for 8")
+    weights.add_argument("--refresh", metavar="N", type=_whole(1, MAX_STEPS), default=1, help="all rows in every Nth step, identity's alone between; 2 takes 5 rows for 8")
     run = generate.add_argument_group("run")
     _add_sampling(run, steps=25)
-    run.add_argument("--count", metavar="N", type=_count, default=1, help="pictures; picture i has seed SEED + i")
+    run.add_argument("--count", metavar="N", type=_whole(1, 1000), default=1, help="pictures, up to 1000; picture i has seed SEED + i")
     run.add_argument("--out", metavar="PATH", type=Path, default=Path("output/portrait.png"), help="file to write; several get their seed in the name")
     run.add_argument("--model", metavar="FOLDER", type=Path, help="model folder, or arc2face for what assets download --for full brought; without it the demo model")
     run.add_argument("--adapter", metavar="FILE", type=Path, help="adapter file; without it the folder's own")
@@ -308,7 +324,7 @@ def _parser() -> argparse.ArgumentParser:
     landmarks = commands.add_parser("landmarks", help="a photo's 478 face landmarks and their drawing", formatter_class=formatter)
     landmarks.add_argument("photo", metavar="PHOTO", type=Path, help="a photo with a face")
     landmarks.add_argument("--face", metavar="WHICH", type=face_choice, default="largest", help="largest, only, or a number from the left, from 0")
-    landmarks.add_argument("--size", metavar="N", type=_count, default=512, help="side of the drawing in pixels")
+    landmarks.add_argument("--size", metavar="N", type=_whole(16, 8192), default=512, help="side of the drawing in pixels, 16 to 8192")
     landmarks.add_argument("--out", metavar="PATH", type=Path, default=Path("output/landmarks.npy"), help=".npy to write; the drawing goes beside it")
     landmarks.set_defaults(run=run_landmarks)
 
@@ -322,8 +338,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_sampling(parser: argparse._ActionsContainer, steps: int) -> None:
-    parser.add_argument("--seed", metavar="N", type=int, default=0, help="the same seed gives the same pictures")
-    parser.add_argument("--steps", metavar="N", type=_count, default=steps, help="sampling steps")
+    parser.add_argument("--seed", metavar="N", type=_whole(0, SEEDS - 1), default=0, help="the same seed gives the same pictures")
+    parser.add_argument("--steps", metavar="N", type=_whole(1, MAX_STEPS), default=steps, help=f"sampling steps, up to {MAX_STEPS}")
 
 
 if __name__ == "__main__":

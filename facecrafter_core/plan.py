@@ -6,8 +6,6 @@ picture, so that a run that was stopped goes on; training/prepare.py reads it as
 
 from __future__ import annotations
 
-import csv
-import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,17 +13,18 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from .errors import OutputError, ScheduleError
+from .batch import seed_after
+from .errors import ScheduleError
 from .faces.edit import express_emotion, neutral_landmarks, turn
 from .faces.emotion import EMOTIONS, Emotion
 from .files import write_picture
+from .manifest import Manifest
 from .schedule import parse_emotion
 
 if TYPE_CHECKING:
     from PIL import Image
 
 MANIFEST = "manifest.csv"
-COLUMNS = ("path", "person", "emotion", "valence", "arousal", *EMOTIONS, "yaw", "pitch", "seed")
 
 
 @dataclass(frozen=True)
@@ -103,7 +102,7 @@ def make_plan(people: int, emotions: Sequence[tuple[str, Emotion]], poses: Seque
                 for copy in range(each):
                     place = ((person * len(emotions) + i) * len(poses) + k) * each + copy
                     name = f"{person:04d}/{i:02d}_{emotion.label}_{k:02d}_{copy:02d}.png"
-                    plan.append(Portrait(person, text, emotion, pose, seed + place, name))
+                    plan.append(Portrait(person, text, emotion, pose, seed_after(seed, place), name))
     return plan
 
 
@@ -116,51 +115,16 @@ def fill_set(folder: Path, plan: Sequence[Portrait], draw: Callable[[list[Portra
     Raises:
         OutputError: the folder cannot be written, or holds another plan.
     """
-    listed = _listed(folder, plan)
-    todo = [portrait for portrait in plan if portrait.path not in listed or not (folder / portrait.path).is_file()]
+    manifest = Manifest(folder / MANIFEST, {portrait.path: portrait.row() for portrait in plan})
+    todo = [portrait for portrait in plan if portrait.path not in manifest.listed or not (folder / portrait.path).is_file()]
     yield len(plan) - len(todo)
     for start in range(0, len(todo), batch):
         some = todo[start : start + batch]
         for portrait, picture in zip(some, draw(some), strict=True):
             write_picture(folder / portrait.path, picture)
-            if portrait.path not in listed:
-                _append(folder / MANIFEST, portrait)
+            if portrait.path not in manifest.listed:
+                manifest.append(portrait.path)  # the picture is there already, so a row never stands alone
         yield len(plan) - len(todo) + start + len(some)
-
-
-def _listed(folder: Path, plan: Sequence[Portrait]) -> set[str]:
-    """Paths in the folder's manifest.
-
-    Raises:
-        OutputError: they are not this plan's, or cannot be read.
-    """
-    try:
-        if not (folder / MANIFEST).is_file():
-            return set()
-        with open(folder / MANIFEST, newline="", encoding="utf-8") as file:
-            rows = {row["path"]: row for row in csv.DictReader(file) if row.get("seed")}
-    except OSError as error:
-        raise OutputError(f"Could not look into {folder.name[:80]}: {error.strerror or error}. Choose another folder.") from error
-    wanted = {portrait.path: portrait.row() for portrait in plan}
-    different = [path for path, row in rows.items() if path not in wanted or any(str(wanted[path][name]) != row.get(name) for name in COLUMNS)]
-    if different:
-        raise OutputError(f"{folder} holds pictures of another plan, such as {different[0]}. Choose another folder, or remove it.")
-    return set(rows)
-
-
-def _append(manifest: Path, portrait: Portrait) -> None:
-    """A row at the end; the picture is there already, so a row never stands alone."""
-    try:
-        new = not manifest.is_file()
-        with open(manifest, "a", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, COLUMNS)
-            if new:
-                writer.writeheader()
-            writer.writerow(portrait.row())
-            file.flush()
-            os.fsync(file.fileno())
-    except OSError as error:
-        raise OutputError(f"Could not write {manifest}: {error.strerror or error}. Finished pictures are kept; free some space and run again.") from error
 
 
 def _parts(text: str) -> list[str]:

@@ -9,9 +9,10 @@ from comfy_api.latest import ComfyExtension, io
 
 from .conditioning import FaceCrafterConditioning
 from .crops import FaceCrafterFaceCrop, FaceCrafterFaceMasks, FaceCrafterFacePaste
-from .downloads import FaceCrafterDownloadModels
+from .downloads import FaceCrafterDownloadModels, licences
 from .emotion import FaceCrafterEmotion, FaceCrafterEmotionFromImage, FaceCrafterEmotionSweep
 from .faces import FaceCrafterEncodeIdentity, FaceCrafterExtractLandmarks, FaceCrafterSamplePortrait
+from .host.acceptance import add_routes
 from .host.adapter import register_folder
 from .landmarks import FaceCrafterEditLandmarks, FaceCrafterRetargetLandmarks, FaceCrafterStripExpression
 from .loaders import FaceCrafterLoader
@@ -24,6 +25,7 @@ from .sheets import FaceCrafterBalancedSet, FaceCrafterExpressionSheet
 class FaceCrafterExtension(ComfyExtension):
     async def get_node_list(self) -> list[type[io.ComfyNode]]:
         register_folder()  # here, since ComfyUI 0.3.64 calls no on_load
+        add_routes(licences)
         return [
             FaceCrafterLoader,
             FaceCrafterSamplePortrait,

@@ -9,8 +9,19 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..facecrafter_core.errors import PhotoError
-from .faces import CHOICES, choice, choice_inputs, landmarker
+from ..facecrafter_core.batch import picture_names
+from ..facecrafter_core.errors import PhotoError, about
+from .faces import (
+    CHOICES,
+    FACELESS,
+    choice,
+    choice_inputs,
+    faceless_input,
+    find_in,
+    is_first,
+    landmarker,
+    skipped_output,
+)
 from .host.adapter import FaceCrafter
 from .pictures import to_photos, to_pictures
 from .types import CATEGORY, Crafter, FaceCrops, Landmarks
@@ -100,6 +111,7 @@ class FaceCrafterFaceCrop(io.ComfyNode):
                     tooltip="Widens the square. The models know it as it is at 0.",
                 ),
                 *mask_inputs(),
+                faceless_input("Face Paste leaves them as they are."),
             ],
             outputs=[
                 io.Image.Output(id="faces", display_name="FACES", tooltip="The squares, as a batch."),
@@ -110,6 +122,7 @@ class FaceCrafterFaceCrop(io.ComfyNode):
                     id="masks", display_name="MASKS", tooltip="Of each square: for Set Latent Noise Mask, and as pasted."
                 ),
                 FaceCrops.Output(id="crop", display_name="CROP", tooltip="For Face Paste."),
+                skipped_output(),
             ],
         )
 
@@ -126,20 +139,23 @@ class FaceCrafterFaceCrop(io.ComfyNode):
         shape: str,
         grow: float,
         feather: float,
+        faceless: str = FACELESS[0],
     ) -> io.NodeOutput:
         from ..facecrafter_core.faces.paste import crop_face
 
-        size, pictures = facecrafter.family.image_size, to_pictures(photo, "photo")
+        size, pictures, names = facecrafter.family.image_size, to_pictures(photo, "photo"), picture_names("photo", len(photo))
+        stop = is_first(faceless, FACELESS, "faceless")
+        seen = find_in(to_photos(photo, "photo"), names, lambda p: chosen_faces(p, face, face_number, smallest), stop)
         crops = [
             crop_face(picture, found.landmarks, size, upright, margin, shape, grow, feather, number)
-            for number, (picture, seen) in enumerate(zip(pictures, to_photos(photo, "photo"), strict=True))
-            for found in chosen_faces(seen, face, face_number, smallest)
+            for number, (picture, faces) in enumerate(zip(pictures, seen, strict=True))
+            for found in faces or ()
         ]
         images, landmarks, masks = (
             torch.from_numpy(np.stack([getattr(crop, name) for crop in crops]))
             for name in ("image", "landmarks", "mask")
         )
-        return io.NodeOutput(images, landmarks, masks, Crops(pictures, crops))
+        return io.NodeOutput(images, landmarks, masks, Crops(pictures, crops), seen.count(None))
 
 
 class FaceCrafterFacePaste(io.ComfyNode):
@@ -238,7 +254,8 @@ class FaceCrafterFaceMasks(io.ComfyNode):
         photos = to_photos(photo, "photo")
         if len(photos) > 1:
             raise PhotoError(f"Expected one picture with all the faces, found a batch of {len(photos)}. Take one out.")
-        faces = landmarker().find_faces(photos[0], smallest)
+        with about("photo"):
+            faces = landmarker().find_faces(photos[0], smallest)
         if face_number >= len(faces):
             raise FaceChoiceError(
                 f"Face number {face_number} was asked for, but the photo has {len(faces)} (numbers 0 to {len(faces) - 1}, from the left)."

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from comfy_api.latest import io
 
+from ..facecrafter_core.batch import picture_names
 from ..facecrafter_core.errors import EmotionError
 from ..facecrafter_core.faces.emotion import EMOTIONS, SPREAD, VALENCE_AROUSAL, Emotion
 from ..facecrafter_core.faces.emotion_estimators import AUTOMATIC, ESTIMATORS
-from .faces import choice, choice_inputs, landmarker
+from .faces import FACELESS, choice, choice_inputs, faceless_input, find_in, is_first, landmarker, skipped_output
 from .host.adapter import FaceCrafter
 from .pictures import emotion_chart, to_image, to_photos
 from .types import CATEGORY, Crafter, EmotionVectors, needed
@@ -175,8 +176,9 @@ class FaceCrafterEmotionFromImage(io.ComfyNode):
                 Crafter.Input(
                     "facecrafter", optional=True, tooltip="From Load FaceCrafter; tells 'automatic' which estimator is meant."
                 ),
+                faceless_input("An emotion comes out for each of the others."),
             ],
-            outputs=emotion_outputs(),
+            outputs=[*emotion_outputs(), skipped_output()],
         )
 
     @classmethod
@@ -187,9 +189,13 @@ class FaceCrafterEmotionFromImage(io.ComfyNode):
         face_number: int,
         estimator: str = AUTOMATIC,
         facecrafter: FaceCrafter | None = None,
+        faceless: str = FACELESS[0],
     ) -> io.NodeOutput:
         from ..facecrafter_core.faces.emotion_estimators import read_emotions
 
         chosen = emotion_estimator(estimator, facecrafter.family.name if facecrafter else "demo")
         photos, which = to_photos(photo, "photo"), choice(face, face_number)
-        return pack(read_emotions(chosen, photos, [landmarker().find_face(p, which) for p in photos]))
+        names, stop = picture_names("photo", len(photos)), is_first(faceless, FACELESS, "faceless")
+        found = find_in(photos, names, lambda p: landmarker().find_face(p, which), stop)
+        seen = [(p, face) for p, face in zip(photos, found, strict=True) if face is not None]
+        return io.NodeOutput(*pack(read_emotions(chosen, *zip(*seen, strict=True))).args, len(photos) - len(seen))

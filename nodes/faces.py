@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 from comfy_api.latest import io, ui
 
-from ..facecrafter_core.errors import FaceChoiceError
+from ..facecrafter_core.batch import picture_names
+from ..facecrafter_core.errors import FaceChoiceError, NoFaceError, about
 from .host.adapter import DEMO_FOLDER, FaceCrafter
 from .pictures import sample_names, sample_path, to_image, to_photos, to_square
 from .types import CATEGORY, Crafter, Identity, Landmarks
 
 CHOICES = ("largest", "only one", "by number")
 MISSING = ("stop", "fill the gap")
+FACELESS = ("stop", "skip")
+Found = TypeVar("Found")
 WHICH = "Which face, when a photo shows several. 'only one' stops with an error instead of choosing."
 
 
@@ -57,6 +62,52 @@ def choice(face: str, face_number: int) -> str | int:
     if face not in CHOICES:
         raise FaceChoiceError(f"Expected the face as one of {', '.join(CHOICES)}, found {face!r}.")
     return face_number if face == "by number" else {"largest": "largest", "only one": "only"}[face]
+
+
+def faceless_input(what: str) -> io.Input:
+    """What to do with pictures without a face. Optional, since workflows of before this input have no value for it."""
+    return io.Combo.Input(
+        "faceless",
+        options=list(FACELESS),
+        default=FACELESS[0],
+        optional=True,
+        tooltip=f"Pictures without a face: stop with an error, or skip them. {what} SKIPPED says how many.",
+    )
+
+
+def skipped_output() -> io.Output:
+    return io.Int.Output(id="skipped", display_name="SKIPPED", tooltip="How many pictures had no face and were skipped.")
+
+
+def is_first(value: str, options: Sequence[str], name: str) -> bool:
+    """Whether it is the first of two choices, which is to stop.
+
+    Raises:
+        FaceChoiceError: no such choice; see choice.
+    """
+    if value not in options:
+        raise FaceChoiceError(f"Expected {name} as one of {', '.join(options)}, found {value!r}.")
+    return value == options[0]
+
+
+def find_in(photos: Sequence[np.ndarray], names: Sequence[str], find: Callable[[np.ndarray], Found], stop: bool = True) -> list[Found | None]:
+    """What `find` finds in each photo; None for one without a face.
+
+    Raises:
+        NoFaceError: a photo without a face, or, with `stop` off, none of the photos has one. Errors of `find` begin with the photo's name.
+    """
+    found: list[Found | None] = []
+    for photo, name in zip(photos, names, strict=True):
+        try:
+            with about(name):
+                found.append(find(photo))
+        except NoFaceError:
+            if stop or len(photos) == 1:
+                raise
+            found.append(None)
+    if all(one is None for one in found):
+        raise NoFaceError(f"No face was found in any of the {len(photos)} pictures. Use pictures in which a face is seen.")
+    return found
 
 
 class FaceCrafterSamplePortrait(io.ComfyNode):
@@ -110,6 +161,7 @@ class FaceCrafterEncodeIdentity(io.ComfyNode):
                     optional=True,
                     tooltip="On: every picture is a person of its own, as the FACES of Face Crop are, and a batch of identities comes out.",
                 ),
+                faceless_input("The identity is that of the other pictures."),
             ],
             outputs=[
                 Identity.Output(
@@ -118,6 +170,7 @@ class FaceCrafterEncodeIdentity(io.ComfyNode):
                 io.Image.Output(
                     id="crops", display_name="FACES", tooltip="What the encoder saw: the aligned face of each photo."
                 ),
+                skipped_output(),
             ],
         )
 
@@ -132,20 +185,26 @@ class FaceCrafterEncodeIdentity(io.ComfyNode):
         photo_3: torch.Tensor | None = None,
         photo_4: torch.Tensor | None = None,
         one_each: bool = False,
+        faceless: str = FACELESS[0],
     ) -> io.NodeOutput:
         from ..facecrafter_core.faces.align import align_face
         from ..facecrafter_core.faces.identity import encode_identity
 
-        photos = to_photos(photo, "photo")
-        for name, more in (("photo_2", photo_2), ("photo_3", photo_3), ("photo_4", photo_4)):
-            photos += to_photos(more, name) if more is not None else []
-        finder, which = landmarker(), choice(face, face_number)
+        photos, names = [], []
+        for name, given in (("photo", photo), ("photo_2", photo_2), ("photo_3", photo_3), ("photo_4", photo_4)):
+            if given is not None or name == "photo":
+                batch = to_photos(given, name)
+                photos, names = photos + batch, names + picture_names(name, len(batch))
+        finder, which, size = landmarker(), choice(face, face_number), facecrafter.family.image_size
+        crops = find_in(
+            photos, names, lambda p: align_face(p, finder.find_face(p, which).landmarks, size=size, rotate=True).image,
+            is_first(faceless, FACELESS, "faceless"),
+        )  # fmt: skip
+        people = [[i] for i, crop in enumerate(crops) if crop is not None]
+        groups = people if one_each else [[i for [i] in people]]
         encoder = identity_encoder(facecrafter.family.name)
-        people = [[p] for p in photos] if one_each else [photos]
-        identities = torch.stack([encode_identity(group, finder, encoder, choose=which) for group in people])
-        size = facecrafter.family.image_size
-        crops = [align_face(p, finder.find_face(p, which).landmarks, size=size, rotate=True).image for p in photos]
-        return io.NodeOutput(identities, to_image(crops))
+        identities = [encode_identity([photos[i] for i in group], finder, encoder, which, [names[i] for i in group]) for group in groups]
+        return io.NodeOutput(torch.stack(identities), to_image([crops[i] for [i] in people]), len(photos) - len(people))
 
 
 class FaceCrafterExtractLandmarks(io.ComfyNode):
@@ -195,22 +254,15 @@ class FaceCrafterExtractLandmarks(io.ComfyNode):
     def execute(
         cls, photo: torch.Tensor, face: str, face_number: int, drawing_size: int, missing: str = MISSING[0]
     ) -> io.NodeOutput:
-        from ..facecrafter_core.errors import NoFaceError
         from ..facecrafter_core.faces.align import align_face
         from ..facecrafter_core.faces.drawing import draw_landmarks
         from ..facecrafter_core.schedule import fill_missing
 
-        finder, which, aligned = landmarker(), choice(face, face_number), []
-        photos = to_photos(photo, "photo")
-        for picture in photos:
-            try:
-                found = finder.find_face(picture, which)
-            except NoFaceError:
-                if missing == MISSING[0]:
-                    raise
-                aligned.append(None)
-            else:
-                aligned.append(align_face(picture, found.landmarks, size=drawing_size, rotate=False))
+        finder, which, photos = landmarker(), choice(face, face_number), to_photos(photo, "photo")
+        aligned = find_in(
+            photos, picture_names("photo", len(photos)),
+            lambda p: align_face(p, finder.find_face(p, which).landmarks, size=drawing_size, rotate=False), is_first(missing, MISSING, "missing"),
+        )  # fmt: skip
         landmarks, filled = fill_missing([a and a.landmarks for a in aligned])
         drawings = [draw_landmarks(points, drawing_size) for points in landmarks]
         crops = [to_square(p, drawing_size) if a is None else a.image for p, a in zip(photos, aligned, strict=True)]

@@ -9,8 +9,9 @@ from comfy_api.latest import io
 from ..facecrafter_core.diffusion.guidance import MODES, Guidance
 from ..facecrafter_core.errors import ModelError
 from .host.contexts import controls_of
+from .host.counts import pictures_of
 from .host.guidance import FaceCrafterGuider, apply_to_model
-from .host.run import CALLS, SAMPLERS, SCHEDULERS, check_pairs, empty_latent, entries_in, sample, sigma_interval
+from .host.run import CALLS, SAMPLERS, SCHEDULERS, empty_latent, sample, sigma_interval
 from .types import CATEGORY, Intervals, Weights
 
 DEFAULTS = Guidance()
@@ -149,7 +150,8 @@ class FaceCrafterSampler(io.ComfyNode):
                 io.Latent.Input(
                     "latent",
                     optional=True,
-                    tooltip="What to start from. Open: an empty latent of the base's own size, one picture for each entry of the conditions.",
+                    tooltip="What to start from. Open: an empty latent of the base's own size, one picture for each entry of the conditions. "
+                    "One latent serves all entries.",
                 ),
                 intervals_input(),
                 weights_input(),
@@ -179,10 +181,8 @@ class FaceCrafterSampler(io.ComfyNode):
     ) -> io.NodeOutput:
         guidance = guidance_of(model, identity_weight, landmark_weight, emotion_weight, mode, intervals, weights)
         guider = FaceCrafterGuider(model, positive, negative, guidance)
-        if latent is not None:
-            check_pairs(latent, positive)
         if latent is None:
-            latent = empty_latent(family_of(positive), entries_in(positive), same_noise)
+            latent = empty_latent(family_of(positive), pictures_of(1, guider.original_conds, guidance), same_noise)
         return io.NodeOutput(sample(guider, latent, seed, steps, sampler_name, scheduler, denoise))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from comfy_api.latest import io
 
-from ..facecrafter_core.errors import MetricError
+from ..facecrafter_core.errors import MetricError, about
 from .faces import landmarker
 from .host.adapter import DEMO_FOLDER, FaceCrafter
 from .pictures import captioned_grid, to_image, to_photos
@@ -43,7 +43,8 @@ def scores_of(facecrafter: FaceCrafter, pictures: torch.Tensor, photo: Any, land
     reading, identity = read_all(readers, photos, find_faces(photos, landmarker())), None
     if photo is not None:
         person = to_photos(photo, "photo")[:1]
-        seen = read_all(readers, person, [landmarker().find_face(person[0])])
+        with about("photo"):
+            seen = read_all(readers, person, [landmarker().find_face(person[0])])
         if "identity" not in seen:
             raise MetricError(f"No estimator measures likeness for the {facecrafter.family.name} family in this version. Leave photo open.")
         identity = seen["identity"][0]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from facecrafter_core.cli import main
+from facecrafter_core.cli import _parser, main
 from facecrafter_core.errors import OutputError
 from facecrafter_core.files import write_picture, write_whole
 from facecrafter_core.studio import DEMO_FOLDER
@@ -145,7 +145,6 @@ def test_wrong_emotions_are_said_before_anything_is_loaded(photo, capsys):
         (["--emotion", "happy:2"], "intensity from 0 to 1"),
         (["--emotion", "happy:much"], "NAME:INTENSITY"),
         (["--valence", "0.5"], "together"),
-        (["--valence", "2", "--arousal", "0"], "from -1 to 1"),
         (["--emotion", "sad", "--valence", "0", "--arousal", "0"], "either"),
         (["--emotion", "sad", "--emotion-from", "x.jpg"], "--emotion-from alone"),
         (["--valence", "0", "--arousal", "0", "--emotion-from", "x.jpg"], "--emotion-from alone"),
@@ -192,6 +191,31 @@ def test_numbers_out_of_range_show_the_usage(photo, arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["generate", photo, *arguments])
     assert stopped.value.code == 2 and arguments[0] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("option", "low", "high"),
+    [
+        *(("--alpha-landmark", 0, 2), ("--alpha-emotion", 0, 2), ("--weight-identity", 0, 20), ("--weight-landmark", 0, 20), ("--weight-emotion", 0, 20)),
+        *(("--valence", -1, 1), ("--arousal", -1, 1), ("--steps", 1, 1000), ("--refresh", 1, 1000), ("--count", 1, 1000), ("--seed", 0, 2**64 - 1)),
+        ("--size", 16, 8192),
+    ],
+)
+def test_each_number_has_a_range_that_is_told_at_once(photo, tmp_path, option: str, low: int, high: int, capsys):
+    command = ["landmarks" if option == "--size" else "generate", photo]
+    for wrong in (low - 1, high + 1, "much", "nan"):
+        with pytest.raises(SystemExit):
+            main([*command, option, str(wrong), "--out", str(tmp_path / "new" / "x.png")])
+        assert f"argument {option}: expected a" in (said := capsys.readouterr().err) and f"from {low} to {high}, found '{wrong}'" in said
+    for right in (low, high):
+        assert _parser().parse_args([*command, option, str(right)])
+    assert not files(tmp_path)
+
+
+def test_the_last_seed_goes_on_from_0(model, photo, tmp_path):
+    last = str(2**64 - 1)
+    assert main(["generate", photo, "--model", str(model), "--steps", "1", "--count", "2", "--seed", last, "--out", str(tmp_path / "a.png")]) == 0
+    assert files(tmp_path) == ["a_0.png", f"a_{last}.png"]
 
 
 def test_a_full_disk_leaves_the_old_file_and_nothing_half_written(tmp_path):

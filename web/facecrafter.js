@@ -3,6 +3,7 @@ import { app } from "../../scripts/app.js";
 import { addEmotionPad } from "./emotion_pad.js";
 import { addEvaluations } from "./evaluations.js";
 import { addLandmarkEditor } from "./landmark_editor.js";
+import { addLicences } from "./licences.js";
 
 document.head.append(
   Object.assign(document.createElement("link"), { rel: "stylesheet", href: new URL("./facecrafter.css", import.meta.url).href }),
@@ -15,6 +16,7 @@ app.registerExtension({
     if (node.comfyClass === "FaceCrafterEmotion") addEmotionPad(node, required.preset[1].circumplex);
     if (node.comfyClass === "FaceCrafterSampler") addEvaluations(node, required.sampler_name[1].calls);
     if (node.comfyClass === "FaceCrafterEditLandmarks") addLandmarkEditor(node);
+    if (node.comfyClass === "FaceCrafterDownloadModels") addLicences(node);
     if (["FaceCrafterGuider", "FaceCrafterApply"].includes(node.comfyClass)) addEvaluations(node, {});
   },
 });

@@ -71,6 +71,24 @@ class FaceCrafterAdapter(nn.Module):
         parameter = next(self.emotion.parameters())
         return self.emotion(torch.as_tensor(emotions).to(parameter.device, parameter.dtype))
 
+    def project_landmarks(self, landmarks: Tensor | np.ndarray) -> list[tuple[Tensor, Tensor]]:
+        """landmarks [B, 478, 3] -> (key, value), each [B, T, C], for each cross-attention layer.
+
+        Raises:
+            AdapterError: the adapter has no landmark module.
+        """
+        tokens = self.encode_landmarks(landmarks)
+        return self.landmark_branch.project(tokens)
+
+    def project_emotion(self, emotions: Tensor | np.ndarray) -> list[tuple[Tensor, Tensor]]:
+        """emotion vectors [B, 10] -> (key, value), each [B, T, C], for each cross-attention layer.
+
+        Raises:
+            AdapterError: the adapter has no emotion module.
+        """
+        tokens = self.encode_emotion(emotions)
+        return self.emotion_branch.project(tokens)
+
 
 def save_adapter(adapter: FaceCrafterAdapter, path: str | Path, dtype: torch.dtype | None = None, **metadata: str) -> None:
     """Writes the adapter file; the old file, if any, stays whole until the new one is complete.

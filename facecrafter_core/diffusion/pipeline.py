@@ -14,6 +14,7 @@ from PIL import Image
 from torch import Tensor
 from transformers import CLIPTextModel
 
+from ..batch import seed_after
 from ..control.adapter import FaceCrafterAdapter, load_adapter, save_adapter
 from ..control.branches import Packed, pack
 from ..errors import ModelError
@@ -200,14 +201,14 @@ class FaceCrafterPipeline(DiffusionPipeline):
             emotion: an Emotion, a 10-vector, [B, 10], or None.
             alpha_landmark, alpha_emotion: Eq. 1; 0 cuts the branch off.
             guidance: weights of Eq. 6 (None: the paper's).
-            steps: sampling steps.
-            seed: picture i uses seed + i, whatever the batch is.
+            steps: sampling steps, up to the 1000 timesteps of training.
+            seed: from 0 to 2^64 - 1. Picture i uses seed + i, whatever the batch is; after the last seed comes 0.
             output_type: "pil", "np" (float32 [N, H, W, 3] in 0..1), "pt" (Tensor [N, 3, H, W] in 0..1) or "latent".
             callback_on_step_end: called with (pipeline, step, timestep, {"latents": latents}) after each step, as in diffusers; may give
                 other latents back in such a dictionary.
 
         Raises:
-            ModelError: wrong shapes, numbers that are not finite, conditions that the adapter lacks, or a scheduler of another kind.
+            ModelError, AdapterError: wrong shapes, numbers that are not finite, conditions that the adapter lacks, or a scheduler of another kind.
         """
         try:
             return self._generate(
@@ -221,21 +222,19 @@ class FaceCrafterPipeline(DiffusionPipeline):
         self, identity: Any, landmarks: Any, emotion: Any, alphas: dict[str, float], guidance: Guidance, steps: int, seed: int, count: int,
         output_type: str, callback_on_step_end: StepCallback | None,
     ) -> list[Image.Image] | np.ndarray | Tensor:  # fmt: skip
-        if steps < 1 or count < 1:
-            raise ModelError(f"Steps and count must be at least 1, found steps={steps} and count={count}.")
+        if count < 1:
+            raise ModelError(f"Expected a count of at least 1, found {count}.")
         if output_type not in OUTPUT_TYPES:
             raise ModelError(f"Expected one of {', '.join(OUTPUT_TYPES)} as output_type, found {output_type!r}.")
         if not all(map(np.isfinite, alphas.values())):
             raise ModelError(f"Expected alphas that are finite numbers, found {alphas}.")
-        check_scheduler(self.scheduler)
+        check_scheduler(self.scheduler, steps)
         identity, landmarks, emotion = check_inputs(identity, landmarks, emotion, count, self._execution_device)
         batch = len(identity)
         if guidance.pictures not in (0, 1, batch):
             raise ModelError(f"Expected guidance weights for 1 or {batch} pictures, found {guidance.pictures}.")
-        if not alphas["landmark"]:
-            landmarks = None
-        if not alphas["emotion"]:
-            emotion = None
+        landmarks = landmarks if alphas["landmark"] else None
+        emotion = emotion if alphas["emotion"] else None
         if landmarks is not None or emotion is not None:
             check_branches(self.unet)
         self.scheduler.set_timesteps(steps)  # on the host: its arithmetic must not wait for the device
@@ -248,7 +247,7 @@ class FaceCrafterPipeline(DiffusionPipeline):
             self.project_contexts(contexts) | self.project_conditions(landmarks, emotion, contexts["id"]),
             alphas,
         )
-        generators = [torch.Generator("cpu").manual_seed(seed + i) for i in range(batch)]
+        generators = [torch.Generator("cpu").manual_seed(seed_after(seed, i)) for i in range(batch)]
         size = self.family.latent_size
         noise = [torch.randn(4, size, size, generator=g) for g in generators]
         latents = torch.stack(noise).to(contexts["id"]) * self.scheduler.init_noise_sigma
@@ -302,9 +301,9 @@ class FaceCrafterPipeline(DiffusionPipeline):
         device, dtype = (self._execution_device, self.unet.dtype) if like is None else (like.device, like.dtype)
         adapter, projected = self._need_adapter(device, dtype), {}
         if landmarks is not None:
-            projected["landmark"] = pack(adapter.landmark_branch.project(adapter.encode_landmarks(landmarks)))
+            projected["landmark"] = pack(adapter.project_landmarks(landmarks))
         if emotion is not None:
-            projected["emotion"] = pack(adapter.emotion_branch.project(adapter.encode_emotion(emotion)))
+            projected["emotion"] = pack(adapter.project_emotion(emotion))
         return projected
 
     def project_time(self, timesteps: Tensor) -> Sequence[Tensor | None]:

@@ -14,13 +14,16 @@ from ..errors import ModelError
 from .families import Family
 
 
-def check_scheduler(scheduler: Any) -> None:
+def check_scheduler(scheduler: Any, steps: int) -> None:
     """
     Raises:
-        ModelError: it is not one for noise levels as DDPM has them, but of flows, say.
+        ModelError: it is not one for noise levels as DDPM has them, but of flows, say; or it does not have so many steps.
     """
     if not (hasattr(scheduler, "init_noise_sigma") and hasattr(scheduler, "alphas_cumprod")):
         raise ModelError(f"Expected a scheduler of diffusers for noise levels as DDPM has them, found {type(scheduler).__name__}. Take DDIMScheduler, say.")
+    most = scheduler.config.num_train_timesteps
+    if not 1 <= steps <= most:
+        raise ModelError(f"Expected 1 to {most} steps, found {steps}.")
 
 
 def noise_levels(scheduler: Any, family: Family) -> list[float]:

@@ -9,13 +9,14 @@ Shapes: R rows of a forward pass (conds x images), B images, N entries of a cond
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from typing import Any
 
 import comfy.model_patcher
 import comfy.utils
 import torch
 from comfy.ldm.modules.attention import optimized_attention
-from comfy.patcher_extension import WrappersMP
+from comfy.patcher_extension import CallbacksMP, WrappersMP
 from torch import Tensor
 
 from ...facecrafter_core.control.branches import BranchInput, branch_inputs, decoupled_attention, repeat_rows
@@ -46,7 +47,7 @@ class BranchPatch:
         self.added: list[tuple[Callable[..., Tensor], dict[str, Any]]] = []
 
     def __deepcopy__(self, memo: Any) -> BranchPatch:
-        """For ModelPatcher.clone(): weights that others keep in here are shared, but what is added to a clone stays in the clone."""
+        """For a clone of the MODEL: weights that others keep in here are shared, but what is added to a clone stays in the clone."""
         copy = BranchPatch(self.layer, self.previous)
         copy.added = list(self.added)
         return copy
@@ -175,7 +176,14 @@ def install(model: comfy.model_patcher.ModelPatcher) -> comfy.model_patcher.Mode
             clone.set_model_attn2_replace(BranchPatch(layer, there.get((block, number))), block, number)
     clone.add_wrapper_with_key(WrappersMP.APPLY_MODEL, KEY, _apply_model)
     clone.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, KEY, _outer_sample)
+    clone.add_callback_with_key(CallbacksMP.ON_CLONE, KEY, _give_patches_of_its_own)
     return clone
+
+
+def _give_patches_of_its_own(model: comfy.model_patcher.ModelPatcher, clone: comfy.model_patcher.ModelPatcher) -> None:
+    """After ModelPatcher.clone(): later versions of ComfyUI share the patches between clones, and what is added to one would act in all."""
+    there = clone.model_options["transformer_options"].get("patches_replace", {}).get("attn2", {})
+    there.update({place: deepcopy(patch) for place, patch in there.items() if isinstance(patch, BranchPatch)})
 
 
 def _outer_sample(executor: Any, *args: Any, **kwargs: Any) -> Tensor:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import logging
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import comfy.model_management
 import comfy.model_patcher
 import comfy.samplers
 import torch
+from comfy.patcher_extension import WrappersMP
 from torch import Tensor
 
 from ...facecrafter_core.diffusion.guidance import (
@@ -25,9 +29,14 @@ from ...facecrafter_core.diffusion.guidance import (
 from ...facecrafter_core.errors import ModelError
 from .attention import install
 from .contexts import as_row, controls_of, of_pictures
+from .counts import one_for_each, pictures_of
 
 CALC_COND = "sampler_calc_cond_batch_function"
 RUNS = "facecrafter_guided_runs"
+APPLIED = "facecrafter_guidance"
+HOOKS = ("sampler_pre_cfg_function", "sampler_cfg_function", "sampler_post_cfg_function")
+"""Where nodes in a MODEL's options read cond and uncond."""
+USE_OURS = "Use KSampler, CFGGuider, the FaceCrafter Sampler or the FaceCrafter Guider."
 
 
 def has_controls(positive: list[dict[str, Any]] | None) -> bool:
@@ -60,7 +69,7 @@ def predict_rows(
     """
     order = sorted(rows, key=lambda row: (row == "none", row == "id", ROWS.index(row)))
     conds = [as_row(negative if row == "none" else positive, row) for row in order]
-    if CALC_COND in options and not isinstance(options[CALC_COND], GuidedPrediction):
+    if CALC_COND in options:
         args = {"conds": conds, "input": x, "sigma": sigma, "model": model, "model_options": options}
         out = options[CALC_COND](args)
     else:
@@ -164,8 +173,35 @@ def guided_prediction(
     return as_cfg(predictions, coefficients) if fresh else (guided, guided, 1.0)
 
 
+def guided_noise(
+    guider: comfy.samplers.CFGGuider,
+    guidance: Guidance,
+    x: Tensor,
+    timestep: Tensor,
+    model_options: dict[str, Any] | None = None,
+    seed: int | None = None,
+) -> Tensor:
+    """A guider's predict_noise with Eq. 6. Hooks on cfg see it as (cond, uncond, scale), see as_cfg."""
+    options, model = model_options or {}, guider.inner_model
+    positive, negative = guider.conds["positive"], guider.conds["negative"]
+    cond, uncond, weight = guided_prediction(model, positive, negative, x, timestep, options, guidance)
+    for function in options.get("sampler_pre_cfg_function", []):
+        args = {
+            "conds": [positive, negative],
+            "conds_out": [cond, uncond],
+            "cond_scale": weight,
+            "timestep": timestep,
+            "input": x,
+            "sigma": timestep,
+            "model": model,
+            "model_options": options,
+        }
+        cond, uncond = function(args)[:2]
+    return comfy.samplers.cfg_function(model, cond, uncond, weight, x, timestep, model_options=options, cond=positive, uncond=negative)
+
+
 class FaceCrafterGuider(comfy.samplers.CFGGuider):
-    """A guider that takes all of Eq. 6 for ComfyUI's guidance. Hooks on cfg see it as (cond, uncond, scale).
+    """A guider that takes all of Eq. 6 for ComfyUI's guidance.
 
     Args:
         model: any MODEL; it is cloned and patched.
@@ -175,7 +211,7 @@ class FaceCrafterGuider(comfy.samplers.CFGGuider):
     def __init__(
         self, model: comfy.model_patcher.ModelPatcher, positive: Any, negative: Any, guidance: Guidance
     ) -> None:
-        super().__init__(install(model))
+        super().__init__(apply_to_model(model, guidance))
         self.guidance = guidance
         self.inner_set_conds({"positive": positive, "negative": negative})
         self.set_cfg(max(each(guidance.identity)))
@@ -187,62 +223,94 @@ class FaceCrafterGuider(comfy.samplers.CFGGuider):
     def predict_noise(
         self, x: Tensor, timestep: Tensor, model_options: dict[str, Any] | None = None, seed: int | None = None
     ) -> Tensor:
-        options = model_options or {}
-        positive, negative = self.conds["positive"], self.conds["negative"]
-        cond, uncond, weight = guided_prediction(
-            self.inner_model, positive, negative, x, timestep, options, self.guidance
-        )
-        for function in options.get("sampler_pre_cfg_function", []):
-            args = {
-                "conds": [positive, negative],
-                "conds_out": [cond, uncond],
-                "cond_scale": weight,
-                "timestep": timestep,
-                "input": x,
-                "sigma": timestep,
-                "model": self.inner_model,
-                "model_options": options,
-            }
-            cond, uncond = function(args)[:2]
-        return comfy.samplers.cfg_function(
-            self.inner_model, cond, uncond, weight, x, timestep, model_options=options, cond=positive, uncond=negative
-        )
+        return guided_noise(self, self.guidance, x, timestep, model_options, seed)
 
 
 @dataclass(frozen=True)
-class GuidedPrediction:
-    """Eq. 6 in the place where ComfyUI's sampling evaluates its two conds: both results are the guided prediction.
+class GuidedSampling:
+    """Around a sampling run: Eq. 6 in the place of the guider's own formula, and as many pictures as there are conditions.
 
-    Whatever scale the sampler's own cfg then uses, g + cfg (g - g) = g. Conds without FaceCrafter Conditioning are evaluated as usual.
+    The innermost part of the guider is replaced, so that all that other nodes put around it or hook into it acts as under the
+    FaceCrafterGuider. Conds without FaceCrafter Conditioning are evaluated as usual.
     """
 
     guidance: Guidance
 
-    def __deepcopy__(self, memo: Any) -> GuidedPrediction:
-        return self
+    def __call__(
+        self, executor: Any, noise: Tensor, latent_image: Tensor, sampler: Any, sigmas: Tensor, denoise_mask: Tensor | None = None,
+        callback: Any = None, disable_pbar: bool = False, seed: int | None = None, **later: Any,
+    ) -> Tensor:  # fmt: skip
+        guider = executor.class_obj
+        if not has_controls(guider.conds.get("positive")):
+            return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed, **later)
+        pictures = pictures_of(len(noise), guider.conds, self.guidance)
+        if pictures > len(noise):
+            noise, latent_image, denoise_mask = one_for_each(pictures, noise, latent_image, denoise_mask, seed)
+            later |= {"latent_shapes": [latent_image.shape]} if "latent_shapes" in later else {}
+        with self._in_place(guider):
+            return executor(noise, latent_image, sampler, sigmas, denoise_mask, callback, disable_pbar, seed, **later)
 
-    def __call__(self, args: dict[str, Any]) -> list[Tensor]:
-        conds, x, sigma, model, options = (args[k] for k in ("conds", "input", "sigma", "model", "model_options"))
+    @contextmanager
+    def _in_place(self, guider: comfy.samplers.CFGGuider) -> Iterator[None]:
+        """The guider predicts with Eq. 6 within."""
+        if isinstance(guider, FaceCrafterGuider):
+            yield
+            return
+        if type(guider).predict_noise is not comfy.samplers.CFGGuider.predict_noise:
+            guider.predict_noise = OwnFormula(guider, self.guidance).predict_noise
+        elif guider.conds.get("negative") is None:
+            raise ModelError(f"Eq. 6 needs a positive and a negative conditioning, and {type(guider).__name__} has no negative. {USE_OURS}")
+        else:
+            guider.predict_noise = partial(guided_noise, guider, self.guidance)
+        try:
+            yield
+        finally:
+            del guider.predict_noise
+
+
+class OwnFormula:
+    """Eq. 6 for one run of a guider with a formula of its own: wherever ComfyUI evaluates its two conds, both results are the guided prediction.
+
+    Whatever scale the formula then uses, g + cfg (g - g) = g. Nodes that read the two results find no difference between them.
+    """
+
+    def __init__(self, guider: comfy.samplers.CFGGuider, guidance: Guidance) -> None:
+        self.guidance, self.formula, self.calls = guidance, guider.predict_noise, 0
+        self.name, options = type(guider).__name__, guider.model_options  # the options are this run's own copy
+        self.before = {CALC_COND: options[CALC_COND]} if CALC_COND in options else {}
+        options |= {CALC_COND: self.evaluate, "disable_cfg1_optimization": True}  # at cfg 1 the negative would be left out
+        if any(options.get(hook) for hook in HOOKS):
+            logging.warning(
+                f"Apply FaceCrafter under {self.name}: nodes that read the conditional and the unconditional prediction "
+                f"(RescaleCFG, APG, PAG and others) find no difference between them. {USE_OURS}"
+            )
+
+    def predict_noise(self, *args: Any, **kwargs: Any) -> Tensor:
+        """
+        Raises:
+            ModelError: the formula evaluated its conds in a way that Eq. 6 is not part of.
+        """
+        before = self.calls
+        out = self.formula(*args, **kwargs)
+        if self.calls == before:
+            raise ModelError(f"{self.name} evaluates its conditionings by itself, so that Apply FaceCrafter cannot act. {USE_OURS}")
+        return out
+
+    def evaluate(self, args: dict[str, Any]) -> list[Tensor]:
+        conds, x, sigma, model = (args[k] for k in ("conds", "input", "sigma", "model"))
+        options = {k: v for k, v in args["model_options"].items() if k != CALC_COND} | self.before
         positive, negative = conds[0], conds[1] if len(conds) > 1 else None
-        if not has_controls(positive) or negative is None:
+        if negative is None or not has_controls(positive):
             return comfy.samplers.calc_cond_batch(model, conds, x, sigma, options)
+        self.calls += 1
         cond, uncond, weight = guided_prediction(model, positive, negative, x, sigma, options, self.guidance)
         guided = uncond + (cond - uncond) * weight
         return [guided, guided]
 
 
 def apply_to_model(model: comfy.model_patcher.ModelPatcher, guidance: Guidance) -> comfy.model_patcher.ModelPatcher:
-    """MODEL -> a MODEL that samples with Eq. 6 under the plain KSampler, detailers and upscalers.
-
-    Raises:
-        ModelError: another node has put its own evaluation of the conds there.
-    """
-    there = model.model_options.get(CALC_COND)
-    if there is not None and not isinstance(there, GuidedPrediction):
-        raise ModelError(
-            "Another node already evaluates the conditions of this MODEL in its own way; use the FaceCrafter Sampler with it."
-        )
+    """MODEL -> a MODEL that samples with Eq. 6 under the plain KSampler, detailers and upscalers. Guidance of before is replaced."""
     patched = install(model)
-    patched.set_model_sampler_calc_cond_batch_function(GuidedPrediction(guidance))
-    patched.model_options["disable_cfg1_optimization"] = True  # at cfg 1 the sampler would leave the negative out
+    patched.remove_wrappers_with_key(WrappersMP.OUTER_SAMPLE, APPLIED)
+    patched.add_wrapper_with_key(WrappersMP.OUTER_SAMPLE, APPLIED, GuidedSampling(guidance))
     return patched

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,11 +16,13 @@ import folder_paths
 import latent_preview
 import torch
 
+from ...facecrafter_core.batch import seed_after
 from ...facecrafter_core.diffusion.families import Family
 from ...facecrafter_core.diffusion.guidance import Guidance
 from ...facecrafter_core.errors import ModelError, OutputError
 from .adapter import FaceCrafter
-from .contexts import Controls, controls_of, make_conditioning
+from .contexts import make_conditioning
+from .counts import one_for_each, pictures_of
 from .guidance import FaceCrafterGuider
 
 if TYPE_CHECKING:
@@ -46,16 +49,6 @@ def empty_latent(family: Family, count: int, same_noise: bool) -> dict[str, Any]
     return {"samples": samples, **({"batch_index": [0] * count} if same_noise else {})}
 
 
-def entries_in(positive: list[Any]) -> int:
-    """How many pictures a conditioning describes: the longest of its identity, landmark and emotion batches."""
-    lengths = [1]
-    for context, options in positive:
-        controls = controls_of(options)
-        tokens = (controls.landmark_tokens, controls.emotion_tokens) if isinstance(controls, Controls) else ()
-        lengths += [len(context), *(len(t) for t in tokens if t is not None)]
-    return max(lengths)
-
-
 def sigma_interval(model: Any, start: float, end: float) -> tuple[float, float]:
     """Shares of the sampling run (0 = pure noise, 1 = done) -> (low, high) in the MODEL's noise levels."""
     sampling = model.get_model_object("model_sampling")
@@ -79,16 +72,21 @@ def check_latent(samples: torch.Tensor) -> None:
         raise ModelError("The latent holds numbers that are not finite (NaN or infinity). Encode or make it again.")
 
 
-def check_pairs(latent: dict[str, Any], positive: list[Any]) -> None:
+def sampler_of(name: str, noise: torch.Tensor, seed: int, device: torch.device) -> comfy.samplers.Sampler:
+    """ComfyUI's sampler. On a CPU, noise that it adds on its way is ours: ComfyUI 0.3.64 would repeat the initial noise in the first step.
+
+    It is what later versions of ComfyUI add. Samplers whose noise is a Brownian tree have no such fault.
     """
-    Raises:
-        ModelError: several latents and several conditions, of numbers that do not go together.
-    """
-    pictures, conditions = len(latent["samples"]), entries_in(positive)
-    if pictures > 1 and conditions > 1 and pictures % conditions:
-        raise ModelError(
-            f"Expected a latent batch of 1, or of {conditions} or a multiple for {conditions} conditions, found {pictures}. Make the latent batch as long as the conditions."
-        )
+    sampler = comfy.samplers.sampler_object(name)
+    function = inspect.unwrap(sampler.sampler_function)
+    takes = "noise_sampler" in inspect.signature(function).parameters
+    if device.type == "cpu" and takes and "BrownianTreeNoiseSampler" not in function.__code__.co_names:
+        generator = torch.Generator().manual_seed(seed_after(seed, 1))
+        sampler.extra_options = {
+            **sampler.extra_options,
+            "noise_sampler": lambda sigma, next_sigma: torch.randn(noise.shape, dtype=noise.dtype, generator=generator),
+        }
+    return sampler
 
 
 def sample(
@@ -116,6 +114,9 @@ def sample(
     else:
         noise = torch.cat([comfy.sample.prepare_noise(one[None], s) for one, s in zip(samples, seed, strict=True)])
         seed = seed[0]
+    pictures = pictures_of(len(samples), guider.original_conds, guider.guidance)
+    if pictures > len(samples):
+        noise, samples, _ = one_for_each(pictures, noise, samples, None, seed)
     plan = comfy.samplers.KSampler(
         model,
         steps=steps,
@@ -128,14 +129,15 @@ def sample(
     out = guider.sample(
         noise,
         samples,
-        comfy.samplers.sampler_object(sampler),
+        sampler_of(sampler, noise, seed, model.load_device),
         plan.sigmas,
         denoise_mask=latent.get("noise_mask"),
         callback=latent_preview.prepare_callback(model, steps),
         disable_pbar=not comfy.utils.PROGRESS_BAR_ENABLED,
         seed=seed,
     )
-    return {**latent, "samples": out.to(comfy.model_management.intermediate_device())}
+    kept = {name: value for name, value in latent.items() if name != "batch_index" or len(value) == len(out)}
+    return {**kept, "samples": out.to(comfy.model_management.intermediate_device())}
 
 
 def portraits(

@@ -306,7 +306,7 @@ def best_of_n(e: Editor) -> Graph:
 
 
 def full_size(e: Editor) -> Graph:
-    g = Graph(e, "## Full size: Arc2Face, 512 x 512\n\nArc2Face's files come with **Download Models** (add the node, read the licences, press Run), or with `facecrafter assets download "
+    g = Graph(e, "## Full size: Arc2Face, 512 x 512\n\nArc2Face's files come with **Download Models** (add the node, press *Show and accept licences*, then Run), or with `facecrafter assets download "
               "--for full --into ComfyUI/models`. The adapter is one of yours, from `training/`: put it into `models/facecrafter` and choose it in *Load FaceCrafter*. Then press **Run**.")  # fmt: skip
     loaders = []
     for kind, asset, values in (

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from facecrafter_core.control.adapter import new_adapter
 from facecrafter_core.diffusion.families import DEMO, new_unet
 from facecrafter_core.diffusion.guidance import ROWS, Guidance, combine, guidance_coefficients
 from facecrafter_core.diffusion.passes import Conditions, prepare_pass
 from facecrafter_core.diffusion.schedulers import NoWaiting
-from facecrafter_core.errors import FaceCrafterError, ModelError
+from facecrafter_core.errors import AdapterError, FaceCrafterError, ModelError
 from facecrafter_core.faces.emotion import Emotion
 
 HAPPY = Emotion.preset("happy")
@@ -243,7 +244,8 @@ def test_nothing_stays_on_the_device_after_decoding_or_an_error(pipe, identity, 
         ({"identity": torch.full((128,), torch.nan)}, "identity holds numbers that are not finite"),
         ({"landmarks": torch.zeros(68, 2)}, r"Expected landmarks of shape \[478, 3\]"),
         ({"emotion": torch.zeros(8)}, r"Expected emotion vectors of shape \[10\]"),
-        ({"steps": 0}, "at least 1"),
+        ({"steps": 0}, "Expected 1 to 1000 steps, found 0"),
+        ({"steps": 1001}, "Expected 1 to 1000 steps, found 1001"),
         ({"count": 0}, "at least 1"),
         ({"emotion": HAPPY, "alpha_emotion": torch.nan}, "Expected alphas that are finite"),
         ({"identity": torch.zeros(3, 128), "landmarks": torch.zeros(2, 478, 3)}, "Expected 1 or 3 entries of landmarks, found 2"),
@@ -259,6 +261,18 @@ def test_conditions_without_an_adapter_are_refused(pipe, identity):
     bare.adapter = None
     with pytest.raises(ModelError, match="no adapter is loaded"):
         bare(identity, emotion=HAPPY)
+
+
+@pytest.mark.parametrize("lacks", ["landmark", "emotion"])
+def test_a_condition_that_the_adapter_has_no_module_for_is_refused(pipe, identity, landmarks, lacks: str):
+    one = copy.copy(pipe)
+    one.adapter = new_adapter("demo", **{lacks: False})
+    conditions = {"landmarks": landmarks, "emotion": HAPPY}
+    with pytest.raises(AdapterError, match=f"no {lacks} module"):
+        one(identity, **conditions)
+    given = {name: condition for name, condition in conditions.items() if not name.startswith(lacks)}
+    assert one(identity, **given, steps=1, output_type="latent").isfinite().all()
+    assert one(identity, **conditions, **{f"alpha_{lacks}": 0.0}, steps=1, output_type="latent").isfinite().all()
 
 
 def test_the_adapter_goes_to_the_device_of_the_run_where_the_unet_waits_elsewhere(pipe, monkeypatch):

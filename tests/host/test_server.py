@@ -199,6 +199,18 @@ def test_files_that_are_no_adapter_are_refused_in_one_sentence(
         )
 
 
+def test_licences_are_accepted_in_the_editor_alone(server: Server) -> None:
+    """No file is downloaded here: the answers are what the node's button shows and sends."""
+    address, inputs = "/facecrafter/licences", {"what": "hsemotion", "accept_licences": True, "mirror": "http://127.0.0.1:9"}
+    with pytest.raises(PromptError, match="a click on 'Show and accept licences'"):
+        server.run({"1": {"class_type": "FaceCrafterDownloadModels", "inputs": inputs}})
+    assert "Apache-2.0" in server.get(f"{address}?what=hsemotion")["hsemotion"]
+    status, answer = server.post(address, {"what": "nonsense"})
+    assert status == 400 and "nonsense" in answer["error"]
+    status, answer = server.post(address, {"what": "hsemotion"})
+    assert status == 200 and list(answer) == ["hsemotion"]
+
+
 def test_interrupt_ends_a_run_at_once(server: Server, nodes: dict[str, Any]) -> None:
     import time
 

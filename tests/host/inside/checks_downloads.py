@@ -10,11 +10,12 @@ from unittest.mock import patch
 
 import comfy.model_management
 import folder_paths
+from checks_errors import refuses
 from facecrafter.facecrafter_core import search
 from facecrafter.facecrafter_core.assets import ASSETS
 from facecrafter.facecrafter_core.errors import AssetError
 from facecrafter.nodes import downloads
-from facecrafter.nodes.host import adapter
+from facecrafter.nodes.host import acceptance, adapter
 
 CONTENT = hashlib.sha256(b"facecrafter").digest() * 100_000
 
@@ -52,27 +53,45 @@ class World:
     def __exit__(self, *_: object) -> None:
         ASSETS["hsemotion"], downloads.models_directory = self.before, self.directory
         search._search_folders[:] = self.folders
+        acceptance._accepted.clear()
         self.server.shutdown()
         self.folder.cleanup()
 
 
-def check_nothing_is_downloaded_before_its_licence_is_accepted():
+def check_nothing_is_downloaded_before_a_person_accepts_its_licence():
+    """A workflow that says it is accepted, and where from, is a stranger's word."""
     with World() as place:
-        try:
-            downloads.FaceCrafterDownloadModels.execute("hsemotion", False, "")
-        except AssetError as error:
-            assert "accept_licences" in str(error) and "Apache-2.0" in str(error) and "3 MB" in str(error)
-        else:
-            raise AssertionError("downloaded without a word")
+        for accepted, mirror in ((False, ""), (True, "http://127.0.0.1:9")):
+            refuses(
+                AssetError, ["click on 'Show and accept licences'", "Apache-2.0", "3 MB"],
+                downloads.FaceCrafterDownloadModels.execute, "hsemotion", accepted, mirror,
+            )  # fmt: skip
         assert not list(place.rglob("*.bin*"))
 
 
 def check_a_file_is_downloaded_checked_and_then_here():
     with World() as place:
-        report = downloads.FaceCrafterDownloadModels.execute("hsemotion", True, "").result[0]
+        acceptance.accept(downloads.licences("hsemotion"))
+        report = downloads.FaceCrafterDownloadModels.execute("hsemotion", False, "").result[0]
         [path] = place.rglob("file.bin")
-        assert path.read_bytes() == CONTENT and f"now at {path}" in report
+        assert path.read_bytes() == CONTENT and report == f"hsemotion: now at {path}"
         assert "here" in downloads.FaceCrafterDownloadModels.execute("hsemotion", False, "").result[0]
+
+
+def check_a_mirror_of_the_workflow_is_not_called_and_the_report_says_so():
+    with World() as place:
+        acceptance.accept(["hsemotion"])
+        report = downloads.FaceCrafterDownloadModels.execute("hsemotion", True, "http://127.0.0.1:9").result[0]
+        assert next(place.rglob("file.bin")).read_bytes() == CONTENT
+        assert "mirror of the workflow was not read" in report and "HF_ENDPOINT" in report and "accept_licences of the workflow was not read" in report
+
+
+def check_licences_of_one_choice_accept_no_other():
+    with World():
+        acceptance.accept(["emonet"])
+        assert not acceptance.is_accepted("hsemotion")
+        assert set(downloads.licences("all that the full size needs")) >= {"arc2face_unet", "arc2face_encoder"}
+        refuses(AssetError, ["nonsense"], downloads.licences, "nonsense")
 
 
 def check_files_in_comfyuis_folders_and_those_of_extra_model_paths_are_found():
@@ -103,6 +122,7 @@ def check_files_in_comfyuis_folders_and_those_of_extra_model_paths_are_found():
 
 def check_an_interrupt_stops_it_and_the_next_run_goes_on():
     with World() as place:
+        acceptance.accept(["hsemotion"])
         comfy.model_management.interrupt_current_processing(True)
         try:
             downloads.FaceCrafterDownloadModels.execute("hsemotion", True, "")

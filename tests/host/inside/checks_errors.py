@@ -7,11 +7,12 @@ import tempfile
 from pathlib import Path
 from types import SimpleNamespace
 
+import comfy.model_patcher
 import folder_paths
 import torch
 from facecrafter.facecrafter_core.control.adapter import new_adapter, save_adapter
 from facecrafter.facecrafter_core.errors import AdapterError, AssetError, FaceCrafterError, ModelError, PhotoError
-from facecrafter.nodes import emotion, faces, landmarks, loaders, sampling
+from facecrafter.nodes import crops, emotion, faces, landmarks, loaders, sampling
 from facecrafter.nodes.host import adapter, base, contexts, guidance
 from facecrafter.nodes.pictures import sample_photos, to_image
 from world import conditioning, conditions, crafted, demo, latent, plain
@@ -223,6 +224,13 @@ def check_adapter_files_that_are_none():
     assert loaders.FaceCrafterLoader.execute(adapter.DEMO_CHOICE).args[0].family.name == "demo"
 
 
+def check_a_condition_that_the_adapter_has_no_module_for():
+    identities, points, emotions = conditions()
+    for lacks, words in (("landmark", "no landmark module"), ("emotion", "no emotion module")):
+        one = comfy.model_patcher.ModelPatcher(new_adapter("demo", **{lacks: False}), torch.device("cpu"), torch.device("cpu"))
+        refuses(AdapterError, [words], contexts.make_conditioning, adapter.FaceCrafter(one, demo().clip), identities, points, emotions, 1.0, 1.0)
+
+
 def check_paths_outside_of_the_models_folder():
     with _models_folder() as folder:
         (folder.parent / "secret.safetensors").write_bytes(b"x")
@@ -298,3 +306,54 @@ def check_batches_that_do_not_pair():
         *(0, 1, "euler", "normal", 1.0, 2.5, 2.0, 2.0, "paper", False),
         latent(2),
     )
+
+
+def _with_faceless():
+    """Three pictures of which the second has no face."""
+    portraits = to_image(list(sample_photos().values())[:2], size=256)
+    return torch.cat([portraits[:1], torch.full((1, 256, 256, 3), 0.5), portraits[1:]])
+
+
+def _readers():
+    """Each node that finds faces, as (picture batch, further inputs) -> outputs."""
+    crafter = demo().crafter
+    crop = ("largest", 0, 32, False, 0.0, "oval", 0.05, 0.05)
+    return {
+        "Face Crop": lambda photos, **more: crops.FaceCrafterFaceCrop.execute(crafter, photos, *crop, **more).args,
+        "Face Crop, all": lambda photos, **more: crops.FaceCrafterFaceCrop.execute(crafter, photos, "all", *crop[1:], **more).args,
+        "Encode Identity": lambda photos, **more: faces.FaceCrafterEncodeIdentity.execute(crafter, photos, "largest", 0, one_each=True, **more).args,
+        "Emotion From Image": lambda photos, **more: emotion.FaceCrafterEmotionFromImage.execute(photos, "largest", 0, **more).args,
+    }
+
+
+def check_a_faceless_picture_is_named_by_its_number_and_input():
+    batch = _with_faceless()
+    for name, read in (_readers() | {"Extract": lambda photos: faces.FaceCrafterExtractLandmarks.execute(photos, "largest", 0, 64)}).items():
+        refuses(FaceCrafterError, ["picture 2 of 3 in photo: "], read, batch)
+        refuses(FaceCrafterError, ["found none" if name == "Face Crop, all" else "photo: No face"], read, batch[1:2])
+    encode = faces.FaceCrafterEncodeIdentity.execute
+    refuses(FaceCrafterError, ["photo_3: No face"], encode, demo().crafter, batch[:1], "largest", 0, photo_3=batch[1:2])
+    refuses(FaceCrafterError, ["picture 2 of 3 in photo_2: No face"], encode, demo().crafter, batch[:1], "largest", 0, photo_2=batch)
+    refuses(FaceCrafterError, ["photo: ", "found none"], crops.FaceCrafterFaceMasks.execute, batch[1:2], 0, 32, "oval", 0.0, 0.0)
+
+
+def check_faceless_pictures_are_skipped_when_asked():
+    batch = _with_faceless()
+    for name, read in _readers().items():
+        found, without = read(batch, faceless="skip"), read(batch[[0, 2]])
+        assert (found[-1], without[-1]) == (1, 0), name
+        assert torch.allclose(found[0], without[0], atol=1e-5), name
+        refuses(FaceCrafterError, ["any of the 2 pictures"], read, batch[[1, 1]], faceless="skip")
+        refuses(FaceCrafterError, ["photo: "], read, batch[1:2], faceless="skip")
+        refuses(FaceCrafterError, ["faceless", "stop, skip", "'leave'"], read, batch, faceless="leave")
+    encode = faces.FaceCrafterEncodeIdentity.execute
+    together = encode(demo().crafter, batch, "largest", 0, faceless="skip").args
+    assert torch.allclose(together[0], encode(demo().crafter, batch[[0, 2]], "largest", 0).args[0], atol=1e-5) and together[-1] == 1
+
+
+def check_face_paste_leaves_pictures_without_a_face_as_they_are():
+    batch = _with_faceless()
+    squares, _, _, crop, skipped = _readers()["Face Crop"](batch, faceless="skip")
+    [pasted] = crops.FaceCrafterFacePaste.execute(crop, 1 - squares, "keep").args
+    assert skipped == 1 and len(squares) == 2 and torch.equal(pasted[1], batch[1])
+    assert all((pasted[i] - batch[i]).abs().max() > 0.1 for i in (0, 2))

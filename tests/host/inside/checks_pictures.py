@@ -24,7 +24,7 @@ def group(*numbers):
 
 def cut(photo, face="largest", **inputs):
     inputs = {"upright": False, "margin": 0.0, "shape": "oval", "grow": 0.05, "feather": 0.05, **inputs}
-    return crops.FaceCrafterFaceCrop.execute(demo().crafter, photo, face, 0, 32, **inputs).args
+    return crops.FaceCrafterFaceCrop.execute(demo().crafter, photo, face, 0, 32, **inputs).args[:4]
 
 
 def paste(*args):

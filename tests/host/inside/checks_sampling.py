@@ -4,6 +4,7 @@ from collections import Counter
 from unittest.mock import patch
 
 import comfy.model_management
+import comfy.sample
 import comfy.utils
 import torch
 from facecrafter.facecrafter_core.control.branches import ControlBranch
@@ -102,13 +103,10 @@ def check_an_interrupt_stops_the_run_and_the_next_one_works():
 
 
 def check_progress_is_reported_step_by_step():
+    """To ComfyUI's progress bar, which later versions let through to the browser ten times a second at most."""
     seen = []
-    before = comfy.utils.PROGRESS_BAR_HOOK
-    comfy.utils.set_progress_bar_global_hook(lambda value, total, preview, **kwargs: seen.append((value, total)))
-    try:
+    with patch.object(comfy.utils.ProgressBar, "update_absolute", lambda bar, value, total=None, preview=None: seen.append((value, total))):
         crafted(demo().model, *conditioning(), latent(), steps=3)
-    finally:
-        comfy.utils.set_progress_bar_global_hook(before)
     assert seen == [(1, 3), (2, 3), (3, 3)]
 
 
@@ -129,8 +127,6 @@ def check_previews_show_the_colours_of_the_latent():
 
 
 def check_an_empty_latent_has_the_bases_size_and_a_picture_for_each_entry():
-    positive, negative = conditioning(3)
-    assert run.entries_in(positive) == 3
     made = run.empty_latent(demo().crafter.family, 3, same_noise=True)
     assert made["samples"].shape == (3, 4, 32, 32) and made["batch_index"] == [0, 0, 0]
 
@@ -139,3 +135,36 @@ def check_image_to_image_stays_near_the_start():
     start = {"samples": torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))}
     near, far = (crafted(demo().model, *conditioning(), start, steps=4, denoise=d) for d in (0.1, 1.0))
     assert (near - start["samples"]).abs().mean() < (far - start["samples"]).abs().mean()
+
+
+def check_noise_on_the_way_is_not_the_initial_noise():
+    """ComfyUI 0.3.64 seeds both alike on a CPU. Later versions add 1; the noise, and so the picture, is theirs."""
+    model, conds = demo().model, conditioning(2)
+    if model.load_device.type != "cpu":
+        return
+    for name in ("ddpm", "euler_ancestral", "lcm", "dpmpp_2s_ancestral", "sa_solver"):
+        drawn, randn = [], torch.randn
+        initial = comfy.sample.prepare_noise(latent(2)["samples"], 3)
+
+        def noted(*args, drawn=drawn, randn=randn, **kwargs):
+            drawn.append(randn(*args, **kwargs))
+            return drawn[-1]
+
+        with patch.object(torch, "randn", noted):
+            crafted(model, *conds, latent(2), sampler=name, steps=4)
+        shaped = [noise for noise in drawn if noise.shape == initial.shape]
+        assert sum(torch.equal(noise, initial) for noise in shaped) == 1, name
+        expected = torch.randn(initial.shape, generator=torch.Generator().manual_seed(4))
+        assert torch.equal(shaped[1], expected), name
+
+
+def check_every_seed_of_the_widget_works_with_every_sampler():
+    for name in ("ddpm", "euler", "dpmpp_sde"):
+        assert torch.isfinite(crafted(demo().model, *conditioning(), latent(), sampler=name, seed=2**64 - 1)).all()
+
+
+def check_samplers_that_add_noise_give_each_picture_its_own():
+    found = crafted(demo().model, *conditioning(1), {**latent(2), "batch_index": [0, 0]}, sampler="ddpm", steps=3)
+    assert (found[0] - found[1]).abs().max() > 1e-3
+    serving = crafted(demo().model, *conditioning(2), latent(1), sampler="ddpm", steps=3)
+    assert torch.allclose(serving, crafted(demo().model, *conditioning(2), latent(2), sampler="ddpm", steps=3), atol=1e-4)
