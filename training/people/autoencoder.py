@@ -202,6 +202,8 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=24000, help="made at the start, by each process")
     parser.add_argument("--learning-rate", type=float, default=4e-4)
     parser.add_argument("--adversarial-from", type=float, default=0.2, help="share of the run after which the discriminators begin; 0 with --init")
+    parser.add_argument("--adversarial-weight", type=float, default=0.02, help="of the discriminators' scores; feature matching has five times as much")
+    parser.add_argument("--freeze-encoder", action="store_true", help="train the decoder alone, so that latents that were made stay valid")
     parser.add_argument("--compile", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
     args = parser.parse_args()
@@ -226,7 +228,9 @@ def main() -> None:
     encode, decode = model.encoder, model.decoder
     if args.compile:
         encode, decode = torch.compile(encode), torch.compile(decode)
-    trained, judging = list(model.parameters()), list(judges.parameters())
+    if args.freeze_encoder:
+        model.encoder.requires_grad_(False)
+    trained, judging = [p for p in model.parameters() if p.requires_grad], list(judges.parameters())
     fused = device.type == "cuda"
     optimizer = torch.optim.AdamW(trained, args.learning_rate, betas=(0.9, 0.99), weight_decay=1e-4, fused=fused)
     judge_optimizer = torch.optim.AdamW(judging, args.learning_rate / 2, betas=(0.5, 0.99), weight_decay=1e-4, fused=fused)
@@ -265,7 +269,7 @@ def main() -> None:
                     real = judges(x)
             for (score, features), (_, expected) in zip(scores, real, strict=True):
                 matching = sum((a.float() - b.float()).abs().mean() for a, b in zip(features, expected, strict=True))
-                loss = loss - 0.02 * score.float().mean() + 0.1 * matching
+                loss = loss + args.adversarial_weight * (5 * matching - score.float().mean())
             judges.requires_grad_(True)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
