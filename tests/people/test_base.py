@@ -48,7 +48,8 @@ class StandIn:
 
 @pytest.fixture
 def small(monkeypatch, tmp_path):
-    """A base of few parameters on small pictures; the command line of a run of 20 steps."""
+    """A base of few parameters on small pictures; the command line of a run of two steps."""
+    monkeypatch.setattr(base, "CLOCK", 1)
     widths = (32, 32, 32, 32)
     unet = {**base.PHOTO.unet, "block_out_channels": widths, "attention_head_dim": (1, 1, 1, 1), "sample_size": SIDE}
     monkeypatch.setattr(base, "PHOTO", replace(base.PHOTO, unet=unet))
@@ -59,7 +60,7 @@ def small(monkeypatch, tmp_path):
     (tmp_path / "vae").mkdir()
     save_file(Pooling().state_dict(), tmp_path / "vae/diffusion_pytorch_model.safetensors")
     arguments = ["base", "--out", str(tmp_path / "run"), "--autoencoder", str(tmp_path / "vae"), "--minutes", "0.01", "--people", "4", "--held-out", "2"]
-    monkeypatch.setattr(sys, "argv", [*arguments, "--batch", "8", "--processes", "1", "--images-per-person", "4"])
+    monkeypatch.setattr(sys, "argv", [*arguments, "--batch", "5", "--processes", "1", "--images-per-person", "4"])
     monkeypatch.setattr(base.Report, "__init__", lambda self, *a, of=base.Report.__init__: of(self, *a, people=2, steps=2))
     return tmp_path / "run"
 

@@ -43,6 +43,9 @@ CHECKPOINTS = Path(__file__).with_name("checkpoints")
 LEVELS = (50, 250, 500, 700, 850, 999)
 """Timesteps of the held-out losses."""
 
+CLOCK = 20
+"""Steps between two looks at the clock, on which the processes agree."""
+
 SHOWN = ("happy", "sad", "anger", "surprise")
 
 
@@ -247,7 +250,7 @@ def train(model: ControlledModel, data: Latents, args: argparse.Namespace, world
         optimizer.step()
         average.update(step)
         step += 1
-        if step % 20 == 0:
+        if step % CLOCK == 0:
             spent = world.agree(time.perf_counter() - began)
             start = spent if start is None else start  # compiling is over
             share = (spent - start) / max(args.minutes * 60 - start, 1e-6)
