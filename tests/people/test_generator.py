@@ -50,7 +50,7 @@ def files(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     folder.mkdir()
     for name in FILES:
         (folder / name).write_bytes(name.encode() * 9)
-        monkeypatch.setitem(FILES, name, generator.sha256(folder / name))
+        monkeypatch.setitem(FILES, name, ((folder / name).stat().st_size, generator.sha256(folder / name)))
     return folder
 
 
@@ -125,7 +125,14 @@ def test_a_missing_file_is_told(files: Path, name: str) -> None:
 @pytest.mark.parametrize("content", [b"", b"<net><layers/></net>", b"SynthesisNetwork.xmlSynthesis"], ids=["empty", "another network", "cut"])
 def test_another_file_is_told(files: Path, name: str, content: bytes) -> None:
     (files / name).write_bytes(content)
-    with pytest.raises(GeneratorError, match=rf"{name} is cut or belongs to another network: expected SHA-256 .* \({len(content)} bytes\)\. Run: "):
+    with pytest.raises(GeneratorError, match=rf"{name} is cut or belongs to another network: .*, found {len(content)} bytes\. Run: {FETCH} --out "):
+        load_generator(files)
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.endswith(".xml")])
+def test_another_network_of_the_same_length_is_told(files: Path, name: str) -> None:
+    (files / name).write_bytes((files / name).read_bytes()[::-1])
+    with pytest.raises(GeneratorError, match=rf"{name} is cut or belongs to another network: .* and other content\. Run: "):
         load_generator(files)
 
 

@@ -72,7 +72,7 @@ def read(wheel: Path) -> dict[str, bytes]:
         raise GeneratorError(f"{wheel} cannot be read ({error.strerror}). {advice}") from error
     except (KeyError, zipfile.BadZipFile, zlib.error, EOFError) as error:
         raise GeneratorError(f"Expected the generator's networks in {wheel}, found: {error.args[0]}. {advice}") from error
-    for name, expected in FILES.items():
+    for name, (_, expected) in FILES.items():
         if (found := hashlib.sha256(contents[name]).hexdigest()) != expected:
             raise GeneratorError(f"Expected {name} of SHA-256 {expected[:12]}... in {wheel}, found {found[:12]}.... {advice}")
     return contents

