@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
@@ -14,7 +15,7 @@ from PIL import Image
 
 from facecrafter_core.errors import ModelError
 from facecrafter_core.faces.edit import neutral_landmarks
-from training.people import fit_directions, reader
+from training.people import fit_directions, measure_directions, reader
 from training.people.directions import AIMS, BREAK_THE_FACE, FILE, SCORES, Directions, style_inputs
 from training.people.fit_directions import Settings, fit_ridge, optimise, random_edits
 from training.people.generator import GeneratorError
@@ -208,6 +209,16 @@ def test_the_command_writes_directions_a_sheet_and_a_table(
     table = capsys.readouterr().out.split("asked and found\n")[1].splitlines()
     assert [line.split()[0] for line in table] == ["jaw", "yaw"] and "jawOpen +0.50 " in table[0] and "yaw +38.00 " in table[1]
     assert [p.name for p in out.parent.iterdir()] == ["directions.npz"]
+
+
+def test_a_file_is_measured_by_itself(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture) -> None:
+    monkeypatch.setattr(measure_directions, "load_generator", lambda _: (tiny_mapping(), tiny_synthesis()))
+    monkeypatch.setattr(measure_directions, "Finder", StandInFinder)
+    monkeypatch.setattr(measure_directions, "DlibResNet", SimpleNamespace(load=StandInRecogniser))
+    path = replace(directions_of(), opt=np.zeros((2, 9, 512))).save(tmp_path / "directions.npz")
+    monkeypatch.setattr(sys, "argv", ["measure_directions", "--directions", str(path), "--people", "3", "--device", "cpu"])
+    measure_directions.main()
+    assert " 0.00      1.00  jawOpen +0.50 +0.00\n" in capsys.readouterr().out  # nothing moved
 
 
 @pytest.mark.parametrize(

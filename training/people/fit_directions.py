@@ -9,14 +9,12 @@
 3. For each of directions.AIMS, a change of the first nine style inputs is optimised through the generator: the read scores should change as the aim
    says, the others and the recogniser's vector should stay. It starts from the ridge direction.
 
-A table tells, for each aim at strength 1, the changes that were asked for and found, and the distance to the unedited person in the recogniser's
-measure. docs/people.md has the one of the committed file. It takes six minutes on one H200 with 30 processes; on a CPU, days.
+Then measure_directions.py measures them. docs/people.md says what was found. It takes about six minutes on one H200 with 30 processes; on a CPU, days.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -39,7 +37,8 @@ from training.finder import Finder
 from training.loop import World, make_folder, one_sentence, save_sheet
 from training.people.directions import AIMS, FILE, SCORES, Directions, as_vector, style_inputs
 from training.people.generator import SHAPE_INPUTS, SIDE, Synthesis, load_generator
-from training.people.maker import LOOK_SIDE, Found, Maker, pixels, reduce
+from training.people.maker import Found, Maker, pixels
+from training.people.measure_directions import add_options, check_device, measure
 from training.people.reader import LEAST_SD, Reader, train_reader, unit
 from training.people.reader import SIDE as READER_SIDE
 from training.people.warp import warp_faces
@@ -89,10 +88,7 @@ class Settings:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=FILE)
-    parser.add_argument("--sheet", type=Path, help="a JPEG: eight people, and each aim at strength 1 in a row below them")
-    parser.add_argument("--generator", type=Path, help="folder of the generator's files, where they are in another place than fetch_generator's")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="that look for faces")
-    parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
+    add_options(parser)
     for field in fields(Settings):
         parser.add_argument(f"--{field.name.replace('_', '-')}", type=int, default=field.default)
     args = parser.parse_args()
@@ -108,7 +104,7 @@ def main() -> None:
             maker = Maker(*generator, DlibResNet.load(), finder, World(args.device).device)
             directions = fit(maker, settings)
             print(f"wrote {directions.save(args.out)}")
-            rows = measure(maker, directions, settings)
+            rows = measure(maker, directions, settings.check)
             if args.sheet:
                 save_sheet(rows, args.sheet)
         finally:
@@ -119,10 +115,7 @@ def _check(settings: Settings, device: str) -> None:
     for field in fields(settings):
         if field.name != "seed" and getattr(settings, field.name) < 2:
             raise FaceCrafterError(f"Expected --{field.name.replace('_', '-')} of at least 2, found {getattr(settings, field.name)}.")
-    if not torch.cuda.is_available():
-        if device == "cuda":
-            raise FaceCrafterError("There is no CUDA GPU for --device cuda. Leave the option out to work on the CPU.")
-        print("There is no CUDA GPU: this works on the CPU and takes days at full size.")
+    check_device(device)
 
 
 def fit(maker: Maker, settings: Settings) -> Directions:
@@ -251,31 +244,6 @@ def optimise(
         loss.backward()
         optimizer.step()
     return change.detach()
-
-
-def measure(maker: Maker, directions: Directions, settings: Settings) -> list[list[np.ndarray]]:
-    """Prints what each optimised direction does at strength 1 to people who took no part, and returns the rows of a sheet."""
-    styles = maker.styles(settings.check, AIM_SPREAD, settings.seed + 3)
-
-    def look(edit: np.ndarray | None) -> tuple[list[np.ndarray], Found]:
-        seen = list(maker.survey(styles, None if edit is None else torch.from_numpy(edit)[None].to(maker.device)))
-        shown = reduce(seen[0][0][:8], LOOK_SIDE)
-        return list(shown.permute(0, 2, 3, 1).cpu().numpy()), Found.join([found for _, found in seen])
-
-    row, before = look(None)
-    rows = [row]
-    print(f"{'direction':10s} {'found':>5s} {'distance':>8s} {'under .45':>9s}  asked and found")
-    for name, edit in zip(directions.optnames, directions.opt, strict=True):
-        row, after = look(edit)
-        rows.append(row)
-        both = before.kept & after.kept
-        a, b = both[before.kept], both[after.kept]  # the rows of those who have a face in both
-        distance = (after.identity[b] - before.identity[a]).norm(dim=1)
-        moved = (after.scores[b] - before.scores[a]).mean(0)
-        text = ", ".join(f"{score} {asked:+.2f} {moved[SCORES.index(score)]:+.2f}" for score, asked in AIMS[name].items())
-        share = (distance < 0.45).float().mean()
-        print(f"{name:10s} {after.kept.float().mean():5.2f} {distance.mean():8.2f} {share:9.2f}  {text}", flush=True)
-    return rows
 
 
 if __name__ == "__main__":
