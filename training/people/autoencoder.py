@@ -23,10 +23,7 @@ from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, leaky_relu
 
 from facecrafter_core.faces.dlib_resnet import DlibResNet
 from training.loop import Average, World, learning_rate, save_sheet
-from training.people.generator import STYLE_DIM, STYLE_INPUTS, load_generator
-
-SHAPE_INPUTS = 9
-"""The first style inputs: pose, shape and features. The others are hair, skin and light."""
+from training.people.generator import SHAPE_INPUTS, STYLE_DIM, STYLE_INPUTS, load_generator
 
 EYES_AND_MOUTH = ((0.38, 0.475, 0.07), (0.62, 0.475, 0.07), (0.5, 0.72, 0.09))
 """x, y and width, in sides of the picture: the generator puts them there."""

@@ -1,7 +1,7 @@
 """MobileStyleGAN (Belousov 2021, arXiv:2104.04767) in torch: pictures of people who do not exist.
 
-The weights come from the PyPI package random-face, which carries them as OpenVINO files. The network was distilled from StyleGAN2 trained on
-FFHQ; its pictures are for research and non-commercial use.
+The weights come from the PyPI package random-face, which carries them as OpenVINO files; training/people/fetch_generator.py gets them without what
+else the package asks for. The network was distilled from StyleGAN2 trained on FFHQ; its pictures are for research and non-commercial use.
 
 Shapes: B pictures, C channels, S = 23 style inputs. Each level doubles the side by an inverse Haar wavelet transform of its channels.
 """
@@ -19,17 +19,33 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import conv2d, leaky_relu, linear
 
+from facecrafter_core.errors import FaceCrafterError
+from facecrafter_core.search import cache_folder, sha256
+
 STYLE_DIM = 512
 STYLE_INPUTS = 23
 """One for the constant, three a level for seven levels, one for the picture."""
 
+SHAPE_INPUTS = 9
+"""The first style inputs: pose, shape and features. The others are hair, skin and light."""
+
 SIDE = 512
 """Of the pictures. The network's own 1024 are the next step of the transform; their 2 x 2 means are what is made here."""
 
-_KINDS = {"f32": np.float32, "i64": np.int64}
+PACKAGE = "random-face==2021.7.21.1"
+
+FILES = {
+    "MappingNetwork.xml": (59_865, "73e2096cad6e696e4af47df2477e048ab4c42c0e0dec83c7c66604822689e55b"),
+    "MappingNetwork.bin": (8_405_040, "212dd716bdb556e18db603ea97300d4fa3c872b878c726b2402fea80820e7305"),
+    "SynthesisNetwork.xml": (425_183, "7918fce515243954d3e06628cb39a23902d6b1d5d02932cc0c2faee7a2aeeedd"),
+    "SynthesisNetwork.bin": (32_025_440, "c7da15fa22d508c82e1c30dd6b4cdf67fe3ccdddaf85b310ee764dbf0c289645"),
+}
+"""The package's data files: their bytes and their SHA-256."""
+
+FETCH = "python -m training.people.fetch_generator"
 
 
-class GeneratorError(ValueError):
+class GeneratorError(FaceCrafterError):
     """The generator's weights are missing or are not what they should be."""
 
 
@@ -98,25 +114,58 @@ def load_generator(folder: Path | None = None) -> tuple[Mapping, Synthesis]:
     """Mapping and synthesis network in fp32 on the CPU.
 
     Args:
-        folder: where MappingNetwork.xml, SynthesisNetwork.xml and their .bin files are; None: the installed package random-face.
+        folder: where the four FILES are; None: see find_folder.
 
     Raises:
-        GeneratorError: the package or a file is missing, or a file is cut or of another network.
+        GeneratorError: a file is missing, cut, or of another network.
     """
-    if folder is None:
-        found = find_spec("random_face")
-        if found is None:
-            raise GeneratorError('The generator comes from the package random-face, which is not installed. Run: pip install -e ".[people]"')
-        folder = Path(found.submodule_search_locations[0]) / "data"
+    folder = find_folder() if folder is None else Path(folder)
+    check_files(folder)
     return Mapping(_mapping_weights(folder)), Synthesis(_synthesis_weights(folder))
+
+
+def find_folder() -> Path:
+    """The folder of the installed package random-face, or else the one that fetch_generator writes.
+
+    Raises:
+        GeneratorError: there is neither.
+    """
+    package = find_spec("random_face")
+    if package is not None and package.submodule_search_locations:
+        return Path(package.submodule_search_locations[0]) / "data"
+    if fetched_folder().is_dir():
+        return fetched_folder()
+    raise GeneratorError(f"The generator's weights are not in {fetched_folder()}, and the package random-face is not installed. Run: {FETCH}")
+
+
+def fetched_folder() -> Path:
+    """Where fetch_generator puts the files unless it is told another place; need not exist."""
+    return cache_folder() / "generator"
+
+
+def check_files(folder: Path) -> None:
+    """The networks' descriptions must be the package's, byte for byte, and the weights as long as they say. (fetch_generator compares all bytes.)
+
+    Raises:
+        GeneratorError: a file is missing, cannot be read, or is another one.
+    """
+    for name, (size, expected) in FILES.items():
+        path = folder / name
+        try:
+            length, found = path.stat().st_size, sha256(path) if path.suffix == ".xml" else expected
+        except OSError as error:
+            raise GeneratorError(f"The generator's file {path} cannot be read ({error.strerror}). Run: {FETCH} --out {folder}") from error
+        if (length, found) != (size, expected):
+            raise GeneratorError(
+                f"{path} is cut or belongs to another network: expected {size:,} bytes of {PACKAGE}, found {length:,} bytes"
+                f"{' and other content' if length == size else ''}. Run: {FETCH} --out {folder}"
+            )
 
 
 def _mapping_weights(folder: Path) -> list[tuple[Tensor, Tensor]]:
     constants = list(_constants(folder / "MappingNetwork"))
     matrices = [w for kind, w in constants if kind == "MatMul"]
     biases = [w for kind, w in constants if kind == "Reshape" and w.shape == (STYLE_DIM,)]
-    if len(matrices) != 8 or len(biases) != 8:
-        raise GeneratorError(f"Expected 8 layers in {folder / 'MappingNetwork.xml'}, found {len(matrices)}. Install random-face 2021.7.21.1.")
     return list(zip(matrices, biases, strict=True))
 
 
@@ -138,10 +187,6 @@ def _synthesis_weights(folder: Path) -> dict[str, Tensor]:
             by["style_bias"].append(w.reshape(-1))
         elif kind == "Add":
             by["noise" if w.shape[1] == 1 else "bias"].append(w)
-    found = {name: len(many) for name, many in by.items()}
-    expected = {"style": 23, "style_bias": 23, "depthwise": 14, "conv": 16, "noise": 15, "bias": 16, "gain": 16, "constant": 1}
-    if found != expected:
-        raise GeneratorError(f"Expected {expected} weights in {folder / 'SynthesisNetwork.xml'}, found {found}. Install random-face 2021.7.21.1.")
     gains = iter(by["gain"])
     result = {"constant": by["constant"][0], "picture": by["conv"].pop(), "picture_bias": by["bias"].pop().reshape(-1)}
     for i, (weight, bias) in enumerate(zip(by["style"], by["style_bias"], strict=True)):
@@ -156,12 +201,8 @@ def _synthesis_weights(folder: Path) -> dict[str, Tensor]:
 
 
 def _constants(path: Path) -> Iterator[tuple[str, Tensor]]:
-    """(kind of the layer that reads it, constant) in the order of the network, from PATH.xml and PATH.bin."""
-    xml, binary = path.with_suffix(".xml"), path.with_suffix(".bin")
-    try:
-        root, blob = ElementTree.parse(xml).getroot(), binary.read_bytes()
-    except (OSError, ElementTree.ParseError) as error:
-        raise GeneratorError(f"{xml} and {binary.name} cannot be read ({error}). Install random-face 2021.7.21.1 again.") from error
+    """(kind of the layer that reads it, constant) in the order of the network, from PATH.xml and PATH.bin, which check_files has seen."""
+    root, blob = ElementTree.parse(path.with_suffix(".xml")).getroot(), path.with_suffix(".bin").read_bytes()
     layers = {layer.get("id"): layer for layer in root.iter("layer")}
     readers = []
     for edge in root.iter("edge"):
@@ -172,6 +213,4 @@ def _constants(path: Path) -> Iterator[tuple[str, Tensor]]:
     for _, _, kind, data in sorted(readers, key=lambda r: r[:2]):
         shape = [int(n) for n in data.get("shape").split(",")] if data.get("shape") else []
         start, size = int(data.get("offset")), int(data.get("size"))
-        if start + size > len(blob):
-            raise GeneratorError(f"Expected at least {start + size} bytes in {binary}, found {len(blob)}. Install random-face 2021.7.21.1 again.")
         yield kind, torch.from_numpy(np.frombuffer(blob, np.float32, size // 4, start).reshape(shape).copy())
