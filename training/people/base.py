@@ -37,7 +37,7 @@ from training.train_base import blur_identities
 
 from .autoencoder import new_autoencoder
 from .family import CONTROL, LATENT_CHANNELS, LATENT_SIDE, PHOTO
-from .people import Maker
+from .people import People
 
 CHECKPOINTS = Path(__file__).with_name("checkpoints")
 LEVELS = (50, 250, 500, 700, 850, 999)
@@ -68,11 +68,11 @@ class Latents:
         return len(self.person)
 
 
-def collect(maker: Maker, autoencoder: nn.Module, numbers: range, each: int, world: World) -> Latents:
+def collect(source: People, autoencoder: nn.Module, numbers: range, each: int, world: World) -> Latents:
     """Makes people and keeps what training needs of them."""
     parts: dict[str, list] = {f.name: [] for f in fields(Latents)}
     dropped: Counter = Counter()
-    for block in maker.blocks(numbers, each):
+    for block in source.blocks(numbers, each):
         dropped += block.dropped
         if not len(block.person):
             continue
@@ -202,14 +202,14 @@ def main() -> None:
     autoencoder.load_state_dict({k: v.float() for k, v in load_file(args.autoencoder / "diffusion_pytorch_model.safetensors").items()})
     autoencoder = autoencoder.to(world.device, memory_format=torch.channels_last).eval().requires_grad_(False)
     finder = Finder(args.processes)
-    maker = Maker(world.device, finder, args.seed)
+    source = People.on(world.device, finder, args.seed)
     first = args.first + world.rank * args.people
-    data = collect(maker, autoencoder, range(first, first + args.people), args.images_per_person, world)
+    data = collect(source, autoencoder, range(first, first + args.people), args.images_per_person, world)
     report = None
     if world.rank == 0:
-        report = Report(collect(maker, autoencoder, VALIDATION[: args.held_out], args.images_per_person, world), autoencoder, world)
+        report = Report(collect(source, autoencoder, VALIDATION[: args.held_out], args.images_per_person, world), autoencoder, world)
     finder.close()
-    del maker
+    del source
 
     torch.manual_seed(args.seed)
     unet = new_unet(PHOTO).to(memory_format=torch.channels_last)

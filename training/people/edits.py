@@ -1,27 +1,15 @@
-"""How one person's style is edited: directions of pose, expression and gaze that hold the identity, and how edits are drawn.
-
-Two kinds of direction, both fitted by training/people/fit_directions.py and kept in directions.npz. `ridge` is linear regression of the style on
-attributes and on the recogniser's vector: its columns move one attribute and hold the others. `optimised` was found by gradient through the
-generator, for actions that its pictures seldom show. Edits go to the first SHAPE_INPUTS of the 23 style inputs; hair, skin and light keep theirs.
-
-Shapes: N pictures, D = 512.
-"""
+"""How one person's pictures differ: edits of the style along directions.py's, and how edits are drawn. Shapes: N pictures."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from facecrafter_core.faces.emotion import EMOTIONS
 
-FILE = Path(__file__).with_name("directions.npz")
-
-SHAPE_INPUTS = 9
-"""The first style inputs: pose, shape and features. The others are hair, skin and light."""
+from .directions import SCORES, Directions
+from .generator import SHAPE_INPUTS, STYLE_DIM
 
 CLASS_SHARES = (0.12, 0.16, 0.13, 0.13, 0.12, 0.12, 0.13, 0.09)
 """How often each of EMOTIONS is asked for. The generator smiles of itself, so happiness needs less."""
@@ -37,7 +25,7 @@ _RIDGE: dict[str, dict[str, float]] = {
     "anger": {"mouthSmile": -0.9, "jawOpen": -0.1},
     "contempt": {"mouthSmile": -0.3},
 }
-# Strength of the optimised directions at intensity 1. frown and wide break the face and are not used.
+# Strength of the optimised directions at intensity 1. Those of directions.BREAK_THE_FACE are not used.
 _OPTIMISED: dict[str, dict[str, float]] = {
     "sad": {"innerup": 0.95},
     "surprise": {"jaw": 0.85},
@@ -65,36 +53,19 @@ class Edit:
     directions: dict[str, float]
 
 
-@dataclass(frozen=True)
-class Directions:
-    """ridge [D, K]: change of the style for one unit of each attribute. names: the K attributes. optimised: [SHAPE_INPUTS, D] by name."""
+def shift(directions: Directions, edits: list[Edit]) -> np.ndarray:
+    """Edits -> what is added to the first style inputs: float32 [N, 9, 512]."""
+    added = np.zeros((len(edits), SHAPE_INPUTS, STYLE_DIM), np.float32)
+    for row, edit in zip(added, edits, strict=True):
+        changes = {each: change for name, change in edit.attributes.items() for each in _sides(name)}
+        row += directions.along(changes)
+        for name, strength in edit.directions.items():
+            row += np.float32(strength) * directions.optimised(name)
+    return added
 
-    ridge: Tensor
-    names: tuple[str, ...]
-    optimised: dict[str, Tensor]
 
-    @classmethod
-    def load(cls, path: Path = FILE, device: str | torch.device = "cpu") -> Directions:
-        with np.load(path) as stored:
-            ridge = torch.from_numpy(stored["ridge"] / stored["sd"]).float().to(device)
-            optimised = {str(n): torch.from_numpy(d).float().to(device) for n, d in zip(stored["optnames"], stored["opt"], strict=True)}
-            return cls(ridge, tuple(str(n) for n in stored["names"]), optimised)
-
-    def shift(self, edits: list[Edit]) -> Tensor:
-        """Edits -> what is added to the first style inputs: [N, SHAPE_INPUTS, D]."""
-        asked = np.zeros((len(edits), len(self.names)), np.float32)
-        for row, edit in zip(asked, edits, strict=True):
-            for name, change in edit.attributes.items():
-                for each in (name,) if name in self.names else (f"{name}Left", f"{name}Right"):
-                    if each in self.names:
-                        row[self.names.index(each)] += change
-        device = self.ridge.device
-        shift = (torch.from_numpy(asked).to(device) @ self.ridge.T)[:, None].repeat(1, SHAPE_INPUTS, 1)
-        for name, direction in self.optimised.items():
-            strengths = torch.tensor([edit.directions.get(name, 0.0) for edit in edits], device=device)
-            if strengths.any():
-                shift = shift + strengths[:, None, None] * direction
-        return shift
+def _sides(name: str) -> tuple[str, ...]:
+    return (name,) if name in SCORES else (f"{name}Left", f"{name}Right")
 
 
 def draw_edit(rng: np.random.Generator) -> Edit:

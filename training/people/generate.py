@@ -43,7 +43,7 @@ from training.loop import one_sentence
 from training.ranges import COUNT
 
 from .generator import SIDE
-from .people import REASONS, Found, Maker
+from .people import REASONS, Found, People
 
 VERSION = 1
 COLUMNS = ("person", "index", "yaw", "pitch", "roll", "valence", "arousal", *EMOTIONS, "age", "male")
@@ -73,19 +73,18 @@ def main() -> None:
         print("The generator runs on the CPU, which makes about one picture a second. A GPU makes some hundreds.")
     finder = Finder(args.processes)
     try:
-        maker = Maker(device, finder, args.seed, args.batch)
-        generate(maker, args.out, args.first, args.people, args.images_per_person, args.size, args.people_per_file)
+        generate(People.on(device, finder, args.seed, args.batch), args.out, args.first, args.people, args.images_per_person, args.size, args.people_per_file)
     finally:
         finder.close()
 
 
-def generate(maker: Maker, out: Path, first: int, people: int, each: int, size: int = SIDE, people_per_file: int = 24) -> dict:
+def generate(source: People, out: Path, first: int, people: int, each: int, size: int = SIDE, people_per_file: int = 24) -> dict:
     """Makes identities first..first+people-1 where they are missing, and writes meta.json, which is returned.
 
     Raises:
         OutputError: OUT holds pictures of other settings, or the disk has no room.
     """
-    settings = {"generator_version": VERSION, "seed": maker.seed, "size": size, "images_per_person": each, "people_per_file": people_per_file}
+    settings = {"generator_version": VERSION, "seed": source.seed, "size": size, "images_per_person": each, "people_per_file": people_per_file}
     done = _known(out, settings)
     starts = [
         lo for lo in range(first, first + people, people_per_file)
@@ -99,7 +98,7 @@ def generate(maker: Maker, out: Path, first: int, people: int, each: int, size: 
         for lo in starts:
             numbers = _numbers(lo, first, people, people_per_file)
             kept, dropped = [], Counter()
-            for block in maker.blocks(numbers, each):
+            for block in source.blocks(numbers, each):
                 kept.append(block)
                 dropped += block.dropped
                 rows = len(block.person) + sum(block.dropped.values())

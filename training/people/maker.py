@@ -90,7 +90,15 @@ class Maker:
     def pictures(self, styles: Tensor) -> Tensor:
         """styles [N, 23, 512] -> uint8 [N, 3, 512, 512]."""
         kind = self.fast.constant.dtype
-        return torch.cat([pixels(self.fast(part.to(kind)).float()) for part in styles.split(self.batch)])
+        while True:
+            try:
+                return torch.cat([pixels(self.fast(part.to(kind)).float()) for part in styles.split(self.batch)])
+            except torch.cuda.OutOfMemoryError:
+                if self.batch == 1:
+                    raise
+                self.batch //= 2
+                torch.cuda.empty_cache()
+                print(f"The GPU's memory is short: {self.batch} pictures at a time from here on.", flush=True)
 
     def survey(self, styles: Tensor, edits: Tensor | None = None, chunk: int = 512) -> Iterator[tuple[Tensor, Found]]:
         """Pictures of styles [N, 512] with edits (style_inputs), some at a time, and what is found in them."""

@@ -16,7 +16,6 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import avg_pool2d
 
 from facecrafter_core.faces.blendshapes import BLENDSHAPES
 from facecrafter_core.faces.chips import face_boxes, face_chips
@@ -26,11 +25,10 @@ from facecrafter_core.faces.landmarker import FaceLandmarker
 from facecrafter_core.metrics.judges import FaceApiExpression, FaceRes
 from training.finder import Finder
 
-from .edits import SHAPE_INPUTS, Directions, draw_edit
-from .generator import STYLE_DIM, STYLE_INPUTS, load_generator
-
-SEEN_SIDE = 256
-"""MediaPipe looks at pictures of this side."""
+from .directions import Directions, style_inputs
+from .edits import draw_edit, shift
+from .generator import STYLE_DIM, load_generator
+from .maker import LOOK_SIDE, Maker, reduce
 
 ADULT = 24.0
 """Least mean age estimate of a person, in years, and ADULT_EACH of each of the person's pictures."""
@@ -75,46 +73,36 @@ class Found:
     dropped: Counter
 
 
-class Maker:
-    """The generator and the networks that look at its pictures.
+class People:
+    """People by their identity numbers.
 
     Args:
-        device: of all networks. finder: MediaPipe's processes. seed: of people and edits.
-        batch: pictures that the generator makes at a time; their number changes no picture.
+        maker: the generator and the recogniser. finder: MediaPipe's processes. seed: of people and edits.
     """
 
-    def __init__(self, device: str | torch.device, finder: Finder, seed: int = 0, batch: int = 32) -> None:
-        self.device, self.finder, self.seed, self.batch = torch.device(device), finder, seed, batch
-        self.mapping, self.synthesis = (network.to(self.device) for network in load_generator())
-        self.type = torch.float16 if self.device.type == "cuda" else torch.float32
-        self.synthesis = self.synthesis.to(self.type)
-        self.directions = Directions.load(device=self.device)
-        self.recogniser = DlibResNet.load(device=self.device)
-        self.ages, self.expressions = FaceRes.load(device=self.device), FaceApiExpression.load(device=self.device)
-        with torch.inference_mode():
-            self.mean = self.mapping(torch.randn(8192, STYLE_DIM, generator=torch.Generator().manual_seed(0)).to(self.device)).mean(0)
+    def __init__(self, maker: Maker, finder: Finder, seed: int = 0) -> None:
+        self.maker, self.finder, self.seed = maker, finder, seed
+        self.directions = Directions.load()
+        self.ages, self.expressions = FaceRes.load(device=maker.device), FaceApiExpression.load(device=maker.device)
+
+    @classmethod
+    def on(cls, device: str | torch.device, finder: Finder, seed: int = 0, batch: int = 32) -> People:
+        """With the installed generator. batch: pictures that it makes at a time; their number changes no picture."""
+        maker = Maker(*load_generator(), DlibResNet.load(), finder, torch.device(device), batch)
+        return cls(maker, finder, seed)
 
     def style(self, number: int) -> Tensor:
         """A person: style [512] at a truncation from 0.62 to 0.95."""
         rng = np.random.default_rng([self.seed, number])
-        z = torch.from_numpy(rng.standard_normal((1, STYLE_DIM), np.float32)).to(self.device)
-        return (self.mean + rng.uniform(0.62, 0.95) * (self.mapping(z) - self.mean))[0]
+        z = torch.from_numpy(rng.standard_normal((1, STYLE_DIM), np.float32)).to(self.maker.device)
+        return (self.maker.mean + rng.uniform(0.62, 0.95) * (self.maker.mapping(z) - self.maker.mean))[0]
 
     @torch.inference_mode()
     def draw(self, numbers: list[int], each: int) -> Tensor:
         """uint8 [len(numbers) * each, 3, 512, 512]: each person's pictures, one after the other."""
-        styles = torch.stack([self.style(n) for n in numbers]).repeat_interleave(each, 0)[:, None].repeat(1, STYLE_INPUTS, 1)
         edits = [draw_edit(np.random.default_rng([self.seed, n, i])) for n in numbers for i in range(each)]
-        styles[:, :SHAPE_INPUTS] += self.directions.shift(edits)
-        while True:
-            try:
-                return torch.cat([to_bytes(self.synthesis(part.to(self.type))) for part in styles.split(self.batch)])
-            except torch.cuda.OutOfMemoryError:
-                if self.batch == 1:
-                    raise
-                self.batch = max(1, self.batch // 2)
-                torch.cuda.empty_cache()
-                print(f"The GPU's memory is short: {self.batch} pictures at a time from here on.", flush=True)
+        shifts = torch.from_numpy(shift(self.directions, edits)).to(self.maker.device)
+        return self.maker.pictures(style_inputs(torch.stack([self.style(n) for n in numbers]).repeat_interleave(each, 0), shifts))
 
     def blocks(self, numbers: Iterable[int], each: int, people: int = 8) -> Iterator[Found]:
         """Found for `people` identity numbers at a time. MediaPipe works on coming blocks meanwhile."""
@@ -126,7 +114,7 @@ class Maker:
                 block = rest[start : start + people]
                 pictures = self.draw(block, each)
                 waiting.append((block, pictures))
-                yield avg_pool2d(pictures.float(), pictures.shape[-1] // SEEN_SIDE).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+                yield reduce(pictures, LOOK_SIDE).permute(0, 2, 3, 1).cpu().numpy()
 
         for faces in self.finder.each(look, tasks()):
             block, pictures = waiting.popleft()
@@ -141,7 +129,7 @@ class Maker:
         rows = pictures[torch.from_numpy(seen).to(pictures.device)].float() / 255
         points = torch.from_numpy(landmarks).to(pictures.device) * pictures.shape[-1]
         if len(seen):
-            vectors = self.recogniser(face_chips(rows, points))
+            vectors = self.maker.recogniser(face_chips(rows, points))
             reading = self.ages(face_boxes(rows, points, self.ages.size))
             age, male = reading.age.cpu().numpy(), reading.male.cpu().numpy()
             emotions = emotion_vectors(self.expressions(face_boxes(rows, points, self.expressions.size)), scores)
@@ -154,11 +142,6 @@ class Maker:
             person[which], index[which], pictures[torch.from_numpy(which).to(pictures.device)], landmarks[kept], scores[kept], pose[kept],
             vectors[on], emotions[on], age[kept], male[kept], Counter(reason for reason in reasons if reason),
         )  # fmt: skip
-
-
-def to_bytes(pictures: Tensor) -> Tensor:
-    """-1..1 -> uint8."""
-    return ((pictures.float().clamp(-1, 1) + 1) * 127.5).round().byte()
 
 
 def look(landmarker: FaceLandmarker, pictures: np.ndarray) -> list[tuple[np.ndarray, ...] | str]:
