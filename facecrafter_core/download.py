@@ -24,6 +24,7 @@ from typing import IO, TYPE_CHECKING, BinaryIO
 from . import __version__
 from .assets import HUGGING_FACE, Archive, Asset
 from .errors import AssetError, OutputError
+from .files import check_room
 from .search import files_under, search_folders, sha256, what_is_wrong
 
 if TYPE_CHECKING:
@@ -219,7 +220,7 @@ def _fill_up(url: str, wanted: _Wanted, part: Path) -> bool:
             if _length(file) > (wanted.size or 0):
                 file.truncate(0)
             longest = before = _length(file)
-            _check_space(part.parent, (wanted.size or 0) - before)
+            check_room(part.parent, (wanted.size or 0) - before, wanted.name)
             tries = 0
             while wanted.size is None or _length(file) < wanted.size:
                 reason = _receive(url, wanted, file, bar)
@@ -275,12 +276,6 @@ def _receive(url: str, wanted: _Wanted, file: BinaryIO, bar: tqdm) -> str | None
     if expected in (None, _length(file)):
         return None
     return f"broke off after {_length(file):,} of {expected:,} bytes"
-
-
-def _check_space(folder: Path, needed: int) -> None:
-    free = shutil.disk_usage(folder).free
-    if needed > free:
-        raise OutputError(f"Expected {needed:,} free bytes in {folder}, found {free:,}. Free some space or choose another folder.")
 
 
 def _write(file: BinaryIO, block: bytes) -> None:

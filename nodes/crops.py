@@ -14,6 +14,7 @@ from ..facecrafter_core.errors import PhotoError, about
 from .faces import (
     CHOICES,
     FACELESS,
+    MOST_FACE_NUMBER,
     choice,
     choice_inputs,
     faceless_input,
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
 
 SMALLEST = 32
 SHAPES = ("oval", "square")
-WHICH_OF_ALL = "Which face, when a picture shows several. 'all': every face, from left to right, at most ten a picture."
+WHICH_OF_ALL = "Which face, when a picture shows several. 'all': every face, from left to right."
 
 
 @dataclass(frozen=True, eq=False)
@@ -229,7 +230,7 @@ class FaceCrafterFaceMasks(io.ComfyNode):
             inputs=[
                 io.Image.Input("photo", tooltip="One picture that shows all the faces."),
                 io.Int.Input(
-                    "face_number", default=0, min=0, max=9, tooltip="Which mask comes out of MASK; 0 is the leftmost."
+                    "face_number", default=0, min=0, max=MOST_FACE_NUMBER, tooltip="Which mask comes out of MASK; 0 is the leftmost."
                 ),
                 smallest_input(),
                 *mask_inputs(),

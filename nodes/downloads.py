@@ -82,7 +82,8 @@ class FaceCrafterDownloadModels(io.ComfyNode):
         from ..facecrafter_core.search import cache_folder, files_under, look_for, search_folders
 
         given = {"accept_licences": accept_licences, "mirror": mirror.strip()}
-        lines = [f"{name} of the workflow was not read: {NOT_READ[name]}" for name, value in given.items() if value]
+        unread = [f"{name} of the workflow was not read: {NOT_READ[name]}" for name, value in given.items() if value]
+        lines = list(unread)
         missing, files = [], files_under(search_folders())
         for asset in chosen(what):
             path, troubles = look_for(asset, files)
@@ -94,7 +95,7 @@ class FaceCrafterDownloadModels(io.ComfyNode):
             raise AssetError(
                 "Expected a click on 'Show and accept licences' on this node before anything is downloaded (or `facecrafter assets download`). Missing: "
                 + "; ".join(f"{a.name} ({licences(a.name)[a.name]})" for a in to_accept)
-                + "."
+                + " ".join([".", *unread])
             )
         for asset, path in missing:
             target = download(asset, models_directory() / asset.folder / asset.file, progress=byte_progress(), here=path)

@@ -20,6 +20,8 @@ CHOICES = ("largest", "only one", "by number")
 MISSING = ("stop", "fill the gap")
 FACELESS = ("stop", "skip")
 Found = TypeVar("Found")
+MOST_FACE_NUMBER = 999
+"""Above any photo's: all faces are found, also of crowds."""
 WHICH = "Which face, when a photo shows several. 'only one' stops with an error instead of choosing."
 
 
@@ -48,7 +50,7 @@ def choice_inputs(options: tuple[str, ...] = CHOICES, tooltip: str = WHICH) -> l
     return [
         io.Combo.Input("face", options=list(options), default=options[0], tooltip=tooltip),
         io.Int.Input(
-            "face_number", default=0, min=0, max=9, tooltip="With 'by number': counted from 0, left to right."
+            "face_number", default=0, min=0, max=MOST_FACE_NUMBER, tooltip="With 'by number': counted from 0, left to right."
         ),
     ]
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from facecrafter_core.files import write_whole
+from facecrafter_core.terminal import escape_unprintable
 from training.logs import read_lines
 from training.loop import one_sentence
 
@@ -63,6 +64,7 @@ def draw_curves(runs: Sequence[Path], out: Path) -> None:
 
 @one_sentence()
 def main() -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", type=Path, help="folders of runs")
     parser.add_argument("--out", type=Path, required=True)

@@ -37,6 +37,7 @@ from facecrafter_core.metrics.flame import read_flame
 from facecrafter_core.metrics.perceptual import Perceptual
 from facecrafter_core.metrics.reading import Estimator, Missing
 from facecrafter_core.search import add_search_folder
+from facecrafter_core.terminal import escape_unprintable
 from training.baselines import ControlNetMethod, FaceIDMethod
 from training.benchmark import Plan, Wanted, digest, load_plan, make_plan, save_plan
 from training.finder import Finder
@@ -45,10 +46,13 @@ from training.methods import Conditions, FaceCrafterMethod, Folder, Method, Swit
 from training.origin import digest_of_pipe, keep_origin
 from training.prepare import list_items
 from training.progress import progress
+from training.ranges import ALPHA, COUNT, STEPS, WEIGHT, Range
 from training.readings import asked_for, gather, load_picture, lpips_of, measure, real_features
 from training.results import write_results
 from training.sources import READERS
 
+PLAN_SEED = Range(0, 2**32 - 1)
+"""The pictures' seeds are counted on from it."""
 CHUNK = 50
 """Requests that are generated together; fixed, so that the pictures do not depend on the number of processes."""
 
@@ -247,6 +251,7 @@ def evaluate(args: argparse.Namespace) -> None:
 
 
 def main() -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("benchmark", choices=("control", "identity"))
     parser.add_argument("--source", action="append", required=True, help="photos, as training/prepare.py reads them; may be given several times")
@@ -262,26 +267,26 @@ def main() -> None:
     parser.add_argument("--controlnet", type=Path, help="control: a ControlNet for the base, such as Arc2Face's, as a row; needs --hints")
     parser.add_argument("--hints", type=Path, help="what the ControlNet sees: NNN.png for each picture of OUT/targets")
     parser.add_argument("--real", action="append", default=[], help="real photos for FID, such as FFHQ; default: the plan's own photos")
-    parser.add_argument("--real-count", type=int, default=2000, help="how many of them, by --seed")
+    parser.add_argument("--real-count", type=COUNT.of(int), default=2000, help="how many of them, by --seed")
     parser.add_argument("--flame", type=one_path, action="append", default=[], metavar="ROW=FILE",
                         help="FLAME parameters of a row's pictures, and of the targets (targets=FILE): folder, .npz or .csv; see facecrafter_core/metrics/flame.py")  # fmt: skip
     parser.add_argument("--conditions", nargs="+", choices=tuple(CONDITIONS), default=list(CONDITIONS))
-    parser.add_argument("--identities", type=int, default=100)
-    parser.add_argument("--targets", type=int, default=100, help="control: target photos")
-    parser.add_argument("--count", type=int, default=2000, help="control: pairs")
-    parser.add_argument("--each", type=int, default=5, help="identity: pictures of each identity")
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--weights", type=float, nargs=3, default=(2.5, 2.0, 2.0), help="w_ID w_LMK w_EMO")
-    parser.add_argument("--grid", type=float, nargs="+", help="values of the landmark and emotion weights, each with each, of the conditions in use")
+    parser.add_argument("--identities", type=COUNT.of(int), default=100)
+    parser.add_argument("--targets", type=COUNT.of(int), default=100, help="control: target photos")
+    parser.add_argument("--count", type=COUNT.of(int), default=2000, help="control: pairs")
+    parser.add_argument("--each", type=COUNT.of(int), default=5, help="identity: pictures of each identity")
+    parser.add_argument("--steps", type=STEPS.of(int), default=25)
+    parser.add_argument("--weights", type=WEIGHT.of(float), nargs=3, default=(2.5, 2.0, 2.0), help="w_ID w_LMK w_EMO")
+    parser.add_argument("--grid", type=WEIGHT.of(float), nargs="+", help="values of the landmark and emotion weights, each with each, of the conditions in use")
     parser.add_argument("--grid-over", choices=("weight", "alpha"), default="weight")
     parser.add_argument("--approximate", action="store_true", help="control: + both under each of the approximations of Eq. 6 too")
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--processes", type=int, default=max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))), help="that find faces")
+    parser.add_argument("--seed", type=PLAN_SEED.of(int), default=0)
+    parser.add_argument("--processes", type=COUNT.of(int), default=max(1, (os.cpu_count() or 1) // int(os.environ.get("LOCAL_WORLD_SIZE", 1))), help="that find faces")
     parser.add_argument("--plan-only", action="store_true", help="write the plan that other methods answer, and stop")
     parser.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    if min(args.identities, args.targets, args.count, args.each, args.steps, args.processes, args.real_count) < 1:
-        parser.error("numbers must be at least 1")
+    if args.grid_over == "alpha" and any(value not in ALPHA for value in args.grid or ()):
+        parser.error(f"argument --grid: expected alphas {ALPHA}")
     rows = [name for name, _ in (*args.pictures, *args.faceid, *args.method)] + ["ControlNet"] * (args.controlnet is not None)
     for option, names in (("row", rows), ("--flame", [name for name, _ in args.flame]), ("--parameters", [name for name, _ in args.parameters])):
         if twice := [name for name, count in Counter(names).items() if count > 1]:

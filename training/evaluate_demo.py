@@ -32,8 +32,10 @@ from facecrafter_core.faces.emotion import VALENCE_AROUSAL, Emotion
 from facecrafter_core.faces.identity import DemoIdentityEncoder, load_face_network
 from facecrafter_core.faces.landmarker import FaceLandmarker
 from facecrafter_core.faces.landmarks import LEFT_EYE, RIGHT_EYE
+from facecrafter_core.terminal import escape_unprintable
 from training.data import Faces, cut, identity_squares, load_faces
 from training.loop import save_sheet
+from training.ranges import COUNT, STEPS, WEIGHT
 from training.stage import joined_adapter
 
 EMOTIONS_ASKED = ("happy", "sad", "surprise", "anger", "fear", "contempt")
@@ -107,16 +109,17 @@ def choose(faces: Faces, people: list[int]) -> tuple[np.ndarray, np.ndarray, np.
 
 
 def main() -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--models", type=Path, default=Path("demo"))
     parser.add_argument("--adapter", type=Path, nargs="+", default=(), help="adapter files instead of the folder's own")
     parser.add_argument("--text-encoder", type=Path, help="folder of a text encoder that the joint stage has trained")
     parser.add_argument("--split", choices=("test", "validation"), default="test")
-    parser.add_argument("--people", type=int, default=200)
-    parser.add_argument("--steps", type=int, default=25)
-    parser.add_argument("--weights", type=float, nargs=3, default=(2.5, 2.0, 2.0), help="w_ID w_LMK w_EMO")
-    parser.add_argument("--batch", type=int, default=100)
+    parser.add_argument("--people", type=COUNT.of(int), default=200)
+    parser.add_argument("--steps", type=STEPS.of(int), default=25)
+    parser.add_argument("--weights", type=WEIGHT.of(float), nargs=3, default=(2.5, 2.0, 2.0), help="w_ID w_LMK w_EMO")
+    parser.add_argument("--batch", type=COUNT.of(int), default=100)
     parser.add_argument("--out", type=Path, help="folder for the table as JSON and a sheet")
     args = parser.parse_args()
 

@@ -20,6 +20,7 @@ from facecrafter_core.diffusion.arc2face import means_downloads
 from facecrafter_core.diffusion.families import FAMILIES
 from facecrafter_core.diffusion.text_encoder import save_text_encoder
 from facecrafter_core.files import write_folder
+from facecrafter_core.terminal import escape_unprintable
 from training.base import load_base
 from training.checkpoints import read_checkpoint, saved_checkpoints
 from training.config import ConfigError
@@ -126,6 +127,7 @@ def _card(run: Path, state: dict[str, Any], stage: str, has: dict[str, bool], en
 
 @one_sentence()
 def main() -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)

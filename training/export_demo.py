@@ -19,6 +19,7 @@ from facecrafter_core.diffusion.families import DEMO, new_autoencoder, new_sched
 from facecrafter_core.diffusion.text_encoder import load_text_encoder, save_text_encoder
 from facecrafter_core.faces.emotion_estimators import emotion_network
 from facecrafter_core.faces.identity import FaceNetwork, load_face_network
+from facecrafter_core.terminal import escape_unprintable
 from training.loop import store
 
 LIMIT = 160 * 2**20  # bytes
@@ -32,6 +33,7 @@ NETWORKS = {
 
 
 def main() -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", type=Path, help="a run's folder")
     parser.add_argument("--run", type=Path, help="a run of training.train_joint on that base, whose adapter and text encoder take the place of the first ones")

@@ -24,6 +24,8 @@ from facecrafter_core.faces import landmarks as groups
 from facecrafter_core.faces.blendshapes import BLENDSHAPES
 from facecrafter_core.faces.drawing import edges
 from facecrafter_core.faces.face_model import FILE, GROUPS, MOVE_GROUPS, RIGID, FaceModel, similarity
+from facecrafter_core.terminal import escape_unprintable
+from training.ranges import COUNT
 
 ROOT = Path(__file__).resolve().parents[1]
 NAMES = BLENDSHAPES[1:]
@@ -33,11 +35,12 @@ RESOLUTION = 1e-4  # of web/face.json, in face sizes
 
 
 def main() -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assets", type=Path, required=True, help="folder of training/synthetic/pack.py")
-    parser.add_argument("--people", type=int, default=24, help="whose actions are rendered")
-    parser.add_argument("--shapes", type=int, default=120, help="neutral faces")
-    parser.add_argument("--check", type=int, default=8, help="validation people")
+    parser.add_argument("--people", type=COUNT.of(int), default=24, help="whose actions are rendered")
+    parser.add_argument("--shapes", type=COUNT.of(int), default=120, help="neutral faces")
+    parser.add_argument("--check", type=COUNT.of(int), default=8, help="validation people")
     args = parser.parse_args()
 
     look = Studio(args.assets)

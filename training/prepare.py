@@ -37,6 +37,7 @@ from facecrafter_core.terminal import escape_unprintable
 from training.extract import Extractor, Rows
 from training.loop import make_folder
 from training.prepared import ARRAYS, FORMAT, PreparedError, read_info, read_json
+from training.ranges import COUNT
 from training.sources import READERS, Item, SourceError, left_out, loose_files, open_source, readable
 
 CHUNK = 256
@@ -371,13 +372,11 @@ def main() -> None:
         "--emotion", choices=ESTIMATORS, default=AUTOMATIC, help="who estimates emotions; automatic: the demo's network for demo, EmoNet (CC BY-NC-ND 4.0) for full"
     )
     parser.add_argument("--drawings", action="store_true", help="store landmark drawings: faster training, 0.2 MB (demo) or 0.8 MB an image")
-    parser.add_argument("--processes", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--processes", type=COUNT.of(int), default=os.cpu_count() or 1)
     parser.add_argument("--backend", choices=("pool", "ray"), default="pool")
     parser.add_argument("--device", default="cpu", help="of the autoencoder and the identity encoder, such as cuda")
-    parser.add_argument("--chunk", type=int, default=CHUNK, help="images that are written together; a kill loses at most one chunk a process")
+    parser.add_argument("--chunk", type=COUNT.of(int), default=CHUNK, help="images that are written together; a kill loses at most one chunk a process")
     args = parser.parse_args()
-    if min(args.processes, args.chunk) < 1:
-        parser.error("--processes and --chunk must be at least 1")
     from training.summary import draw_summary
 
     try:

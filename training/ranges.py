@@ -59,11 +59,17 @@ class Range:
 COUNT = Range(1)
 """Of things of which there must be one at least."""
 EVERY = Range(0)
-"""Steps from one to the next; 0 is none."""
+"""Steps from one to the next, or a number that is counted from 0."""
 SHARE = Range(0, 1)
 LEARNING_RATE = Range(0, 1, above=True)
 TIMESTEP_POWER = Range(0.01, 100)
 SEED = Range(0, 2**64 - 1)
+STEPS = Range(1, 1000)
+"""Of sampling."""
+WEIGHT = Range(0, 20)
+"""Of guidance, Eq. 6."""
+ALPHA = Range(0, 2)
+"""Strength of a branch."""
 
 
 def check_ranges(settings: Any, prefix: str = "--") -> None:

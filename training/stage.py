@@ -16,6 +16,7 @@ from facecrafter_core.diffusion.families import FAMILIES, Family
 from facecrafter_core.diffusion.text_encoder import save_text_encoder
 from facecrafter_core.files import write_whole
 from facecrafter_core.studio import check_device
+from facecrafter_core.terminal import escape_unprintable
 from training.base import autoencoder_weights, load_base, load_trained_encoder, networks_fingerprint
 from training.batches import Batch
 from training.checkpoints import NOTED, Checkpoints, saved_checkpoints
@@ -29,6 +30,7 @@ from training.report import Report
 
 def command(train: Callable[[C], None], kind: type[C], description: str | None) -> None:
     """A stage's command line; what is the user's to mend ends in one sentence."""
+    escape_unprintable()
     try:
         with one_sentence():
             config = read_config(kind, description)

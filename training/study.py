@@ -27,7 +27,9 @@ from PIL import Image
 from facecrafter_core.errors import FaceCrafterError, MetricError
 from facecrafter_core.files import write_whole
 from facecrafter_core.metrics.statistics import wilson_interval
+from facecrafter_core.terminal import escape_unprintable
 from training.benchmark import Plan, load_plan
+from training.ranges import COUNT, SEED, Range
 
 PAGE = Path(__file__).with_name("study.html")
 
@@ -222,25 +224,24 @@ def _named(text: str) -> tuple[str, str]:
 
 
 def main() -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     commands = parser.add_subparsers(dest="command", required=True)
     make = commands.add_parser("make", help="write the page and its key")
     make.add_argument("--control", type=Path, help="run of training.evaluate control: control and identity questions")
     make.add_argument("--identity", type=Path, help="run of training.evaluate identity: diversity questions")
     make.add_argument("--row", type=_named, action="append", default=[], metavar="NAME=ROW", help="a method; give at least two")
-    make.add_argument("--sets", type=int, default=30, help="an evaluation")
-    make.add_argument("--per", type=int, default=5, help="sets that a participant is shown")
-    make.add_argument("--group", type=int, default=4, help="pictures of a person that a diversity question shows together")
-    make.add_argument("--size", type=int, default=256, help="of the pictures, in pixels")
-    make.add_argument("--seed", type=int, default=0)
+    make.add_argument("--sets", type=COUNT.of(int), default=30, help="an evaluation")
+    make.add_argument("--per", type=COUNT.of(int), default=5, help="sets that a participant is shown")
+    make.add_argument("--group", type=Range(2).of(int), default=4, help="pictures of a person that a diversity question shows together")
+    make.add_argument("--size", type=Range(16).of(int), default=256, help="of the pictures, in pixels")
+    make.add_argument("--seed", type=SEED.of(int), default=0)
     count = commands.add_parser("tally", help="answers to a table")
     count.add_argument("answers", type=Path, nargs="+")
     count.add_argument("--key", type=Path, required=True)
     for command in (make, count):
         command.add_argument("--out", type=Path, required=True)
     args = parser.parse_args()
-    if args.command == "make" and (min(args.sets, args.per) < 1 or args.group < 2 or args.size < 16):
-        parser.error("--sets and --per must be at least 1, --group at least 2, --size at least 16")
     try:
         if args.command == "make":
             runs = {name: folder for name, folder in (("control", args.control), ("identity", args.identity)) if folder}

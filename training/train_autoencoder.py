@@ -14,6 +14,7 @@ from torch.nn.functional import avg_pool2d, l1_loss
 
 from facecrafter_core.diffusion.families import DEMO, new_autoencoder
 from facecrafter_core.files import write_folder
+from facecrafter_core.terminal import escape_unprintable
 from training.data import load_faces
 from training.loop import Average, Progress, World, learning_rate, one_sentence, save_sheet
 from training.ranges import COUNT, LEARNING_RATE
@@ -41,6 +42,7 @@ def latent_loss(latents: Tensor) -> Tensor:
 
 @one_sentence()
 def main() -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of training/synthetic/generate.py")
     parser.add_argument("--out", type=Path, required=True)

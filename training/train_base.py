@@ -23,6 +23,7 @@ from facecrafter_core.control.config import DEMO as DEMO_CONTROL
 from facecrafter_core.diffusion.families import DEMO, new_scheduler, new_text_encoder, new_unet
 from facecrafter_core.diffusion.text_encoder import save_text_encoder
 from facecrafter_core.files import write_folder
+from facecrafter_core.terminal import escape_unprintable
 from training.batches import step_seed
 from training.checkpoints import read_checkpoint
 from training.data import partners
@@ -197,6 +198,7 @@ class Clock:
 
 @one_sentence()
 def main() -> None:
+    escape_unprintable()
     train(arguments())
 
 

@@ -14,6 +14,7 @@ import torch
 
 from facecrafter_core.faces.emotion import EMOTIONS
 from facecrafter_core.faces.emotion_estimators import emotion_network
+from facecrafter_core.terminal import escape_unprintable
 from training.data import load_faces
 from training.loop import Progress, World, learning_rate, one_sentence, store
 from training.ranges import COUNT, LEARNING_RATE
@@ -22,6 +23,7 @@ from training.train_identity import emotion_loss
 
 @one_sentence()
 def main() -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from facecrafter_core.faces.emotion import EMOTIONS
 from facecrafter_core.faces.identity import FaceNetwork
+from facecrafter_core.terminal import escape_unprintable
 from training.data import cut, identity_squares, load_faces
 from training.loop import Progress, World, learning_rate, one_sentence, store
 from training.ranges import COUNT, LEARNING_RATE, SEED
@@ -96,6 +97,7 @@ def report_emotion(network: nn.Module, images: Tensor, squares: Tensor, expected
 
 @one_sentence()
 def main() -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--out", type=Path, required=True)

@@ -4,6 +4,7 @@ import { addEmotionPad } from "./emotion_pad.js";
 import { addEvaluations } from "./evaluations.js";
 import { addLandmarkEditor } from "./landmark_editor.js";
 import { addLicences } from "./licences.js";
+import { loadWords } from "./words.js";
 
 document.head.append(
   Object.assign(document.createElement("link"), { rel: "stylesheet", href: new URL("./facecrafter.css", import.meta.url).href }),
@@ -11,6 +12,7 @@ document.head.append(
 
 app.registerExtension({
   name: "FaceCrafter.Widgets",
+  init: loadWords,
   nodeCreated(node) {
     const required = node.constructor.nodeData?.input?.required;
     if (node.comfyClass === "FaceCrafterEmotion") addEmotionPad(node, required.preset[1].circumplex);

@@ -21,6 +21,8 @@ from hosts import hosts  # noqa: E402
 from server import Server  # noqa: E402
 
 RENDERERS = ("canvas", "vue")
+NO_DOWNLOADS = {"HF_ENDPOINT": "nowhere"}
+"""A mirror that is no address: a download ends in one sentence before anybody is called."""
 
 
 def combinations() -> list[tuple]:
@@ -64,7 +66,8 @@ def browser(combination, tmp_path_factory: pytest.TempPathFactory):
     """The editor of a server of its own, in one renderer."""
     host, frontend, renderer = combination
     arguments = ("--front-end-root", frontend) if frontend else ()
-    with Server(host, tmp_path_factory.mktemp("browser"), arguments=arguments) as server, Editor(server) as editor:
+    folder = tmp_path_factory.mktemp("browser")
+    with Server(host, folder, arguments=arguments, environment=NO_DOWNLOADS) as server, Editor(server) as editor:
         editor.open(vue=renderer == "vue")
         if renderer == "vue" and not editor.shows_widgets():
             reason = f"the Vue renderer of {frontend or host.version} shows no pack's DOM widgets"

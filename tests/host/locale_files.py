@@ -2,13 +2,15 @@
 
     python tests/host/locale_files.py            # writes; English texts without a translation are listed at the end
 
-translations.csv has a row for each English text. Values that a person can choose are not translated: workflows hold them.
+translations.csv has a row for each English text. Values that a person can choose are not translated: workflows hold them. The words that web/ gives to
+say() go into main.json, where web/words.js finds them.
 """
 
 from __future__ import annotations
 
 import csv
 import json
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +49,12 @@ def texts(value: Any) -> Iterator[str]:
             yield from texts(one)
 
 
+def words() -> list[str]:
+    """The English texts that web/*.js gives to say()."""
+    scripts = (path.read_text(encoding="utf-8") for path in sorted((ROOT / "web").glob("*.js")))
+    return [json.loads(text) for script in scripts for text in re.findall(r'\bsay\(("(?:[^"\\]|\\.)*")\)', script)]
+
+
 def translations() -> dict[str, dict[str, str]]:
     """Language -> English text -> translation."""
     with open(LOCALES / "translations.csv", newline="", encoding="utf-8") as file:
@@ -60,16 +68,22 @@ def translated(value: Any, table: dict[str, str]) -> Any:
     return {key: translated(one, table) for key, one in value.items()}
 
 
+def write(name: str, content: Any) -> None:
+    path = LOCALES / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
+
+
 def main() -> None:
     host = any_host()
     with tempfile.TemporaryDirectory() as folder, Server(host, Path(folder)) as server:
         nodes = english(server.get("/object_info"))
     tables = translations()
-    for language, content in {"en": nodes, **{name: translated(nodes, table) for name, table in tables.items()}}.items():
-        path = LOCALES / language / "nodeDefs.json"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(content, ensure_ascii=False, indent=1) + "\n", encoding="utf-8")
-    missing = [text for text in dict.fromkeys(texts(nodes)) if any(text not in table for table in tables.values())]
+    write("en/nodeDefs.json", nodes)
+    for language, table in tables.items():
+        write(f"{language}/nodeDefs.json", translated(nodes, table))
+        write(f"{language}/main.json", {"facecrafter": {text: table.get(text, text) for text in words()}})
+    missing = [text for text in dict.fromkeys([*texts(nodes), *words()]) if any(text not in table for table in tables.values())]
     print(*missing, sep="\n")
     if missing:
         raise SystemExit(f"{len(missing)} texts without a translation")

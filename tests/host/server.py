@@ -9,8 +9,9 @@ import time
 import urllib.error
 import urllib.parse
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from hosts import ROOT, Host
@@ -27,13 +28,20 @@ class Server:
         pack: whether FaceCrafter is linked into custom_nodes.
         arguments: more for ComfyUI's command line.
         others: folders of other packs that are linked too.
+        environment: variables of its own.
     """
 
     def __init__(
-        self, host: Host, folder: Path, pack: bool = True, arguments: Sequence[str] = (), others: Sequence[Path] = ()
+        self,
+        host: Host,
+        folder: Path,
+        pack: bool = True,
+        arguments: Sequence[str] = (),
+        others: Sequence[Path] = (),
+        environment: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         self.host, self.folder, self.pack = host, folder, pack
-        self.arguments, self.others = arguments, others
+        self.arguments, self.others, self.environment = arguments, others, environment
         self.log = folder / "server.log"
 
     def __enter__(self) -> Server:
@@ -51,7 +59,7 @@ class Server:
         command += ["--preview-method", "latent2rgb", *self.arguments]
         with self.log.open("w") as log:
             self.process = subprocess.Popen(
-                command, cwd=self.host.path, env=self.host.environment(), stdout=log, stderr=log
+                command, cwd=self.host.path, env={**self.host.environment(), **self.environment}, stdout=log, stderr=log
             )
         deadline = time.monotonic() + START_SECONDS
         while time.monotonic() < deadline:

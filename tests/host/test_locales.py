@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 from hosts import ROOT
-from locale_files import LANGUAGES, english, texts, translations
+from locale_files import LANGUAGES, english, texts, translations, words
 from server import Server
 
 
@@ -31,7 +31,13 @@ def test_every_node_input_and_output_has_a_name_in_every_language(schemas: dict[
     assert shape(written) == shape(schemas)
     table = translations()[language]
     assert [text for text in texts(schemas) if not table.get(text)] == []
-    assert not set(table) - set(texts(schemas)), "translations of texts that are gone"
+    assert not set(table) - set(texts(schemas)) - set(words()), "translations of texts that are gone"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_words_of_the_editors_widgets_are_translated(language: str) -> None:
+    written = json.loads((ROOT / f"locales/{language}/main.json").read_text(encoding="utf-8"))["facecrafter"]
+    assert "Show and accept licences" in written and written == {text: translations()[language].get(text) for text in words()}
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -151,8 +151,8 @@ def test_the_command_says_where_there_are_fewer_sets_and_refuses_numbers_that_as
     monkeypatch.setattr(sys, "argv", arguments)
     main()
     assert "Fewer sets than the 30" in capsys.readouterr().out
-    for wrong in (("--per", "0"), ("--sets", "-1"), ("--group", "1")):
+    for wrong, least in ((("--per", "0"), 1), (("--sets", "-1"), 1), (("--group", "1"), 2), (("--size", "8"), 16)):
         monkeypatch.setattr(sys, "argv", [*arguments, *wrong])
         with pytest.raises(SystemExit):
             main()
-        assert "--group at least 2" in capsys.readouterr().err
+        assert f"argument {wrong[0]}: expected at least {least}, found {wrong[1]}" in capsys.readouterr().err

@@ -22,8 +22,10 @@ from torch import Tensor, nn
 from torch.nn.functional import affine_grid, avg_pool2d, grid_sample, leaky_relu, relu
 
 from facecrafter_core.faces.dlib_resnet import DlibResNet
+from facecrafter_core.terminal import escape_unprintable
 from training.loop import Average, World, learning_rate, save_sheet
 from training.people.generator import SHAPE_INPUTS, STYLE_DIM, STYLE_INPUTS, load_generator
+from training.ranges import COUNT, LEARNING_RATE, SHARE, Range
 
 EYES_AND_MOUTH = ((0.38, 0.475, 0.07), (0.62, 0.475, 0.07), (0.5, 0.72, 0.09))
 """x, y and width, in sides of the picture: the generator puts them there."""
@@ -190,19 +192,20 @@ def psnr(found: Tensor, expected: Tensor) -> Tensor:
 
 
 def main() -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--init", type=Path, help="folder of an earlier run (--out) to go on from")
-    parser.add_argument("--minutes", type=float, default=9)
-    parser.add_argument("--steps", type=int, help="end after so many steps in place of the minutes")
-    parser.add_argument("--batch", type=int, default=32, help="pictures a process and step")
-    parser.add_argument("--pictures", type=int, default=24000, help="made at the start, by each process")
-    parser.add_argument("--learning-rate", type=float, default=4e-4)
-    parser.add_argument("--adversarial-from", type=float, default=0.2, help="share of the run after which the discriminators begin; 0 with --init")
-    parser.add_argument("--adversarial-weight", type=float, default=0.02, help="of the discriminators' scores; feature matching has five times as much")
+    parser.add_argument("--minutes", type=Range(0, above=True).of(float), default=9)
+    parser.add_argument("--steps", type=COUNT.of(int), help="end after so many steps in place of the minutes")
+    parser.add_argument("--batch", type=COUNT.of(int), default=32, help="pictures a process and step")
+    parser.add_argument("--pictures", type=COUNT.of(int), default=24000, help="made at the start, by each process")
+    parser.add_argument("--learning-rate", type=LEARNING_RATE.of(float), default=4e-4)
+    parser.add_argument("--adversarial-from", type=SHARE.of(float), default=0.2, help="share of the run after which the discriminators begin; 0 with --init")
+    parser.add_argument("--adversarial-weight", type=Range(0).of(float), default=0.02, help="of the discriminators' scores; feature matching has five times as much")
     parser.add_argument("--freeze-encoder", action="store_true", help="train the decoder alone, so that latents that were made stay valid")
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=Range(0, 2**32 - 1).of(int), default=0)
     args = parser.parse_args()
 
     world, began = World(), time.perf_counter()

@@ -21,6 +21,7 @@ from torch import Tensor
 from facecrafter_core.errors import ModelError
 from facecrafter_core.faces.dlib_resnet import WEIGHTS, DlibResNet
 from facecrafter_core.files import write_whole
+from facecrafter_core.terminal import escape_unprintable
 
 NAME = "dlib_face_recognition_resnet_model_v1.dat"
 
@@ -34,6 +35,7 @@ CREDIT = {
 
 
 def main() -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("source", type=Path, help=f"{NAME}, or the package that carries it")
     parser.add_argument("--out", type=Path, default=WEIGHTS)

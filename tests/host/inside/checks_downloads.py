@@ -62,8 +62,9 @@ def check_nothing_is_downloaded_before_a_person_accepts_its_licence():
     """A workflow that says it is accepted, and where from, is a stranger's word."""
     with World() as place:
         for accepted, mirror in ((False, ""), (True, "http://127.0.0.1:9")):
+            unread = ["accept_licences of the workflow was not read", "mirror of the workflow was not read"] if accepted else []
             refuses(
-                AssetError, ["click on 'Show and accept licences'", "Apache-2.0", "3 MB"],
+                AssetError, ["click on 'Show and accept licences'", "Apache-2.0", "3 MB", *unread],
                 downloads.FaceCrafterDownloadModels.execute, "hsemotion", accepted, mirror,
             )  # fmt: skip
         assert not list(place.rglob("*.bin*"))

@@ -71,6 +71,15 @@ def check_face_masks_are_one_a_face_from_left_to_right():
     assert columns == [0, 1, 2]
 
 
+def check_every_face_of_a_crowd_has_a_number():
+    photo = torch.cat([group(0, 3, 1, 0, 3, 1)] * 2, dim=1)[:, ::2, ::2]
+    _, masks, _, count = crops.FaceCrafterFaceMasks.execute(photo, 11, 32, "oval", 0.05, 0.05).args
+    assert count == len(masks) == 12
+    inputs = [*crops.FaceCrafterFaceMasks.define_schema().inputs, *faces.choice_inputs()]
+    numbers = [one.max for one in inputs if one.id == "face_number"]
+    assert len(numbers) == 2 and min(numbers) >= 283, "a face in each of the search's tiles"
+
+
 def check_all_faces_go_out_and_back_in_their_order():
     photo = group(0, 3, 1)
     squares, landmarks, masks, crop = cut(photo, "all")
