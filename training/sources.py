@@ -369,7 +369,7 @@ def _person_of(data: bytes, suffix: str) -> str:
         return text
     try:
         values = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, lists in lists without end
         return ""
     if not isinstance(values, dict):
         return str(values) if isinstance(values, (str, int)) else ""
