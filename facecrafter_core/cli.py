@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from . import __version__
 from .asset_commands import add_asset_commands
 from .batch import SEEDS, seed_after
-from .errors import EmotionError, FaceCrafterError, ModelError, about
+from .errors import EmotionError, FaceCrafterError, ModelError, about, named_file
 from .terminal import escape_unprintable
 
 if TYPE_CHECKING:
@@ -52,6 +52,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         options.run(options)
     except FaceCrafterError as error:
         print(f"facecrafter: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"facecrafter: {named_file(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("facecrafter: stopped; finished files are whole.", file=sys.stderr)
@@ -212,10 +215,9 @@ def face_choice(text: str) -> str | int:
     """
     if text in ("largest", "only"):
         return text
-    try:
-        return int(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(f"expected largest, only or a number from 0, found {text!r}") from error
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"expected largest, only or a number from 0, found {text!r}")
+    return int(text)
 
 
 def _whole(low: int, high: int) -> Callable[[str], int]:

@@ -54,6 +54,17 @@ class ScheduleError(FaceCrafterError):
     """Keyframes cannot be read, or frames do not fit them."""
 
 
+def named_file(error: OSError) -> str:
+    """One sentence about a path that the system refuses, such as a name that is too long.
+
+    Raises:
+        OSError: the error given, where it names no file: then it is the program's.
+    """
+    if error.filename is None:
+        raise error
+    return f"{error.filename} cannot be used: {error.strerror}. Correct the path, or its permissions."
+
+
 UNUSABLE = (PhotoError, NoFaceError, FaceChoiceError, LandmarkError)
 """Errors that are one picture's fault; anything else, such as a missing model file, concerns all pictures."""
 

@@ -179,6 +179,15 @@ def test_a_place_that_cannot_be_written_is_said_before_anything_is_loaded(photo,
     assert "no folder in which you may write" in fails(capsys, "demo", "--model", "nowhere", "--out", in_the_way)
 
 
+@pytest.mark.parametrize(("command", "option"), [
+    ("inspect", ()), ("landmarks", ()), ("assets list", ("--folder",)), ("landmarks PHOTO", ("--out",)),
+    *(("generate PHOTO", (option,)) for option in ("--landmarks", "--driving", "--model", "--adapter", "--out")),
+])  # fmt: skip
+def test_a_path_that_the_system_refuses_is_one_sentence(photo, tmp_path, command, option, capsys):
+    words = [photo if word == "PHOTO" else word for word in command.split()]
+    assert "File name too long" in fails(capsys, *words, *option, tmp_path / (300 * "a") / "x.png")
+
+
 def test_the_output_must_be_a_picture_file(model, photo, tmp_path, capsys):
     assert "ending in .png" in fails(capsys, "generate", photo, "--model", model, "--steps", 1, "--out", tmp_path / "x.txt")
     in_the_way = tmp_path / "file"
@@ -186,7 +195,7 @@ def test_the_output_must_be_a_picture_file(model, photo, tmp_path, capsys):
     assert "Could not write" in fails(capsys, "landmarks", photo, "--out", in_the_way / "x.npy")
 
 
-@pytest.mark.parametrize("arguments", [["--steps", "0"], ["--count", "-1"], ["--seed", "x"], ["--mode", "sum"], ["--refresh", "0"], ["--face", "left"], ["--weight-identity", "nan"]])
+@pytest.mark.parametrize("arguments", [["--steps", "0"], ["--count", "-1"], ["--seed", "x"], ["--mode", "sum"], ["--refresh", "0"], ["--face", "left"], ["--face", "-1"], ["--driving-face", "-1"], ["--weight-identity", "nan"]])
 def test_numbers_out_of_range_show_the_usage(photo, arguments, capsys):
     with pytest.raises(SystemExit) as stopped:
         main(["generate", photo, *arguments])

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from facecrafter_core.errors import FaceCrafterError, OutputError
+from facecrafter_core.errors import FaceCrafterError, OutputError, named_file
 from facecrafter_core.files import write_whole
 
 
@@ -127,6 +127,8 @@ def one_sentence() -> Iterator[None]:
         yield
     except FaceCrafterError as error:
         raise SystemExit(f"error: {error}") from None
+    except OSError as error:
+        raise SystemExit(f"error: {named_file(error)}") from None
 
 
 def make_folder(folder: Path) -> None:

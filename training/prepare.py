@@ -29,13 +29,12 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from facecrafter_core.diffusion.families import FAMILIES
-from facecrafter_core.errors import FaceCrafterError
 from facecrafter_core.faces.emotion_estimators import AUTOMATIC, ESTIMATORS
 from facecrafter_core.files import check_room, write_csv, write_whole
 from facecrafter_core.studio import check_device
 from facecrafter_core.terminal import escape_unprintable
 from training.extract import Extractor, Rows
-from training.loop import make_folder
+from training.loop import make_folder, one_sentence
 from training.prepared import ARRAYS, FORMAT, PreparedError, read_info, read_json
 from training.ranges import COUNT
 from training.sources import READERS, Item, SourceError, left_out, loose_files, open_source, readable
@@ -261,7 +260,7 @@ def list_items(sources: list[str], kind: str) -> list[Item]:
     for number, (source, name) in enumerate(zip(sources, names, strict=True), start=1):
         found, listed = open_source(source, kind)
         print(f"{source}: {len(listed)} items, read as {found}", flush=True)
-        folder = Path(source).expanduser()
+        folder = Path(os.path.expanduser(source))
         if loose := loose_files(folder, found):
             print(f"{source}: left out beside the people's folders: {len(loose)} files, the first is {readable(loose[0].name)}", flush=True)
         if rest := [file for file in left_out(folder, found, listed) if file not in loose]:
@@ -360,6 +359,7 @@ def report_pairs(out: Path, family: str) -> dict[str, tuple[int, int]]:
     return found
 
 
+@one_sentence()
 def main() -> None:
     escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -379,13 +379,8 @@ def main() -> None:
     args = parser.parse_args()
     from training.summary import draw_summary
 
-    try:
-        prepare(
-            args.source, args.kind, args.out, args.family, args.models, args.drawings, args.processes, args.backend, args.device, args.chunk, args.emotion
-        )  # fmt: skip
-        draw_summary(args.out, report_pairs(args.out, args.family))
-    except FaceCrafterError as error:
-        raise SystemExit(f"error: {error}") from None
+    prepare(args.source, args.kind, args.out, args.family, args.models, args.drawings, args.processes, args.backend, args.device, args.chunk, args.emotion)
+    draw_summary(args.out, report_pairs(args.out, args.family))
 
 
 if __name__ == "__main__":

@@ -18,6 +18,7 @@ An item is a place, not a picture: items are small, can be sent to other process
 from __future__ import annotations
 
 import json
+import os
 import tarfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -75,7 +76,7 @@ def open_source(folder: str | Path, kind: str = "auto") -> tuple[str, list[Item]
     Raises:
         SourceError: nothing there, nothing in it, or its files have moved.
     """
-    path = Path(folder).expanduser()
+    path = Path(os.path.expanduser(folder))
     if not is_text(str(path)):
         raise SourceError(f"Expected a path in UTF-8, found {readable(str(path))}. Rename it.")
     if not path.exists():
@@ -368,7 +369,7 @@ def _person_of(data: bytes, suffix: str) -> str:
         return text
     try:
         values = json.loads(text)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):  # no JSON, a number of thousands of digits, lists in lists without end
         return ""
     if not isinstance(values, dict):
         return str(values) if isinstance(values, (str, int)) else ""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import math
+import os
 import threading
 import warnings
 from collections.abc import Iterator
@@ -29,6 +30,9 @@ KEPT_PIXELS = 64_000_000
 
 HEIF = {".heic", ".heif"}
 """Pictures of iPhones, which Pillow reads where pillow-heif is installed."""
+
+PROGRAMS = {"EPS"}
+"""Pictures that Pillow has Ghostscript execute, whatever the file's name ends in."""
 
 _opening = threading.Lock()
 
@@ -58,7 +62,7 @@ def load_photo(source: str | Path | Image.Image | np.ndarray) -> np.ndarray:
             _check_size(source.height, source.width, "The picture")
             return _from_pil(source)
     if isinstance(source, (str, Path)):
-        return _from_file(Path(source).expanduser())
+        return _from_file(Path(os.path.expanduser(source)))  # pathlib's own raises for a user who does not exist
     raise PhotoError(f"Expected a photo as a path, a PIL image or an array, found {type(source).__name__}.")
 
 
@@ -75,11 +79,17 @@ def photo_from_tensor(image: Any) -> np.ndarray:
 
 
 def _from_file(path: Path) -> np.ndarray:
+    try:
+        size = path.stat().st_size
+    except (FileNotFoundError, NotADirectoryError) as error:
+        raise PhotoError(f"There is no photo at {path}.") from error
+    except (OSError, ValueError) as error:  # a name that is too long, a folder that is closed; a name with a zero
+        raise PhotoError(f"{path} cannot be opened ({_reason(error)}). Correct the path, or its permissions.") from error
     if path.is_dir():
         raise PhotoError(f"{path} is a folder; expected a picture file. Name one file in it.")
     if not path.is_file():
-        raise PhotoError(f"There is no photo at {path}.")
-    if not path.stat().st_size:
+        raise PhotoError(f"{path} is no file; expected a picture file.")
+    if not size:
         raise PhotoError(f"{path} is empty (0 bytes). Copy or download the photo again.")
     return _decoded(path, str(path))
 
@@ -123,19 +133,26 @@ def _in_one_sentence(name: str, instead: str = "Use a JPEG, PNG or WebP file") -
         raise PhotoError(f"{name} is not a picture that can be read. {instead}.") from error
     except MemoryError as error:
         raise PhotoError(f"{name} is too large for this machine's memory. Reduce it first.") from error
+    except PermissionError as error:
+        raise PhotoError(f"{name} cannot be opened ({_reason(error)}). Correct its permissions.") from error
     except Exception as error:  # decoders raise almost anything for damaged files: OSError, SyntaxError, RuntimeError, struct.error, ...
-        why = str(error).strip().rstrip(".") or type(error).__name__
-        raise PhotoError(f"{name} is damaged and cannot be read ({why}). Copy or download the photo again.") from error
+        raise PhotoError(f"{name} is damaged and cannot be read ({_reason(error)}). Copy or download the photo again.") from error
+
+
+def _reason(error: Exception) -> str:
+    told = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+    return told.strip().rstrip(".") or type(error).__name__
 
 
 def _opened(source: Path | io.BytesIO) -> Image.Image:
-    """Image.open without Pillow's own limit and its warning: MAX_PIXELS is ours."""
+    """Image.open without Pillow's own limit and its warning: MAX_PIXELS is ours. And without EPS: such a picture is a program."""
     from PIL import Image
 
+    Image.init()
     with _opening:
         limit, Image.MAX_IMAGE_PIXELS = Image.MAX_IMAGE_PIXELS, None
         try:
-            return Image.open(source)
+            return Image.open(source, formats=[name for name in Image.ID if name not in PROGRAMS])
         finally:
             Image.MAX_IMAGE_PIXELS = limit
 
@@ -182,7 +199,8 @@ def _deep_grey(picture: Image.Image) -> np.ndarray:
         raise PhotoError("The photo holds numbers that are not finite (NaN or infinity). Export it again.")
     if picture.mode.startswith("F") and grey.size and grey.max() <= 1:
         return grey.clip(0, 1)
-    return (grey / (65535 if grey.max() > 255 else 255)).clip(0, 1)
+    deep = picture.mode.startswith("I;16") or grey.max() > 255
+    return (grey / (65535 if deep else 255)).clip(0, 1)
 
 
 def _from_array(array: np.ndarray) -> np.ndarray:

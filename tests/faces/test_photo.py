@@ -67,6 +67,36 @@ def test_sixteen_bits_keep_their_brightness(smooth, tmp_path):
     assert np.abs(load_photo((smooth * 65535).astype(np.uint16)) - expected).max() <= 1
 
 
+def test_sixteen_bits_of_a_dark_photo_stay_dark(tmp_path):
+    Image.fromarray(np.full((40, 40), 200, np.uint16)).save(tmp_path / "dark.png")
+    assert load_photo(tmp_path / "dark.png").max() <= 1
+
+
+@pytest.mark.parametrize("ending", ["eps", "jpg"])
+def test_postscript_is_no_picture_for_it_is_a_program(tmp_path, monkeypatch, ending):
+    from PIL import EpsImagePlugin
+
+    ran = []
+    monkeypatch.setattr(EpsImagePlugin, "Ghostscript", lambda *_, **__: ran.append("Ghostscript"))
+    program = tmp_path / f"me.{ending}"
+    program.write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 100 100\n%%EndComments\n(code) print\n%%EOF\n")
+    for read in (lambda: load_photo(program), lambda: photo_from_bytes(program.read_bytes(), program.name)):
+        with pytest.raises(PhotoError, match="is not a picture that can be read"):
+            read()
+    assert not ran
+
+
+def test_a_photo_that_may_not_be_read_is_not_called_damaged(picture, tmp_path, monkeypatch):
+    Image.fromarray(picture).save(tmp_path / "me.png")
+
+    def closed(*_, **__):
+        raise PermissionError(13, "Permission denied", "me.png")
+
+    monkeypatch.setattr(Image, "open", closed)
+    with pytest.raises(PhotoError, match="me.png cannot be opened .Permission denied.. Correct its permissions"):
+        load_photo(tmp_path / "me.png")
+
+
 def test_a_tensor_of_one_three_or_four_channels_is_a_photo(smooth):
     for channels in (1, 3):
         photo = photo_from_tensor(torch.from_numpy(np.repeat(smooth[..., None], channels, axis=2)))
@@ -91,6 +121,10 @@ def test_what_is_no_photo_is_refused_in_one_sentence(tmp_path, picture):
     for source, words in (
         (tmp_path / "missing.jpg", "There is no photo"),
         (tmp_path, "is a folder"),
+        (tmp_path / ("a" * 300), "cannot be opened .File name too long"),
+        ("nobody\0.jpg", "cannot be opened"),
+        ("~nobody-has-this-name/me.jpg", "There is no photo"),
+        (text / "me.jpg", "There is no photo"),
         (text, "is not a picture"),
         (empty, "is empty"),
         (damaged, "damaged"),

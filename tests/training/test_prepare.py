@@ -27,6 +27,7 @@ from facecrafter_core.faces.align import align_face
 from facecrafter_core.faces.identity import DemoIdentityEncoder
 from facecrafter_core.faces.landmarker import FaceLandmarker
 from training.extract import Extractor
+from training.prepare import main as prepare_command
 from training.prepare import prepare
 from training.prepared import ARRAYS, Prepared, PreparedError, fingerprint
 from training.sources import SourceError, load, open_source
@@ -405,3 +406,9 @@ def test_the_command_says_what_it_found(people: Path, tmp_path: Path):
     assert Image.open(out / "summary.png").width > 500
     wrong = subprocess.run([*command, str(tmp_path / "nowhere")], cwd=ROOT, capture_output=True, text=True)
     assert wrong.returncode == 1 and wrong.stderr.strip().startswith("error: Expected images at") and "Traceback" not in wrong.stderr
+
+
+def test_a_source_that_the_system_refuses_is_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(sys, "argv", ["prepare", "--source", "a" * 300, "--out", str(tmp_path / "out"), "--family", "demo", "--models", str(DEMO)])
+    with pytest.raises(SystemExit, match="error: a+ cannot be used: File name too long. Correct the path"):
+        prepare_command()

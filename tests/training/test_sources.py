@@ -216,6 +216,12 @@ def test_tar_folders_name_people_where_no_member_does(tmp_path: Path):
     assert load(items[0])[0, 0].tolist() == [255, 0, 0]
 
 
+@pytest.mark.parametrize("odd", [b"[" * 100_000, b'{"person": ' + b"9" * 5000 + b"}", b"NaN", b"\xff"])
+def test_a_json_that_names_nobody_leaves_the_folders_name(tmp_path: Path, odd: bytes):
+    shard = tar(tmp_path / "0.tar", {"anna/1.png": png(), "anna/1.json": odd})
+    assert [item.person for item in open_source(shard)[1]] == ["anna"]
+
+
 def test_a_json_goes_before_a_caption_and_a_damaged_one_after_it(tmp_path: Path):
     members = {"1.png": png(), "1.json": b'{"identity": 0}', "1.txt": b"a photo of a person", "2.png": png(), "2.json": b"{", "2.cls": b"5"}
     assert [i.person for i in open_source(tar(tmp_path / "0.tar", members))[1]] == ["0", "5"]
