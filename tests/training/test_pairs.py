@@ -9,7 +9,7 @@ import pyarrow.parquet
 import pytest
 from world import make_prepared
 
-from facecrafter_core.faces.landmarker import Pose, rotation_of_pose
+from facecrafter_core.faces.face import Pose, rotation_of_pose
 from training.config import ConfigError, JointConfig, PretrainConfig, read_config
 from training.pairs import RULES, PairRules, Pairs
 from training.prepared import Prepared, PreparedError, fingerprint

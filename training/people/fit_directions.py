@@ -33,6 +33,7 @@ from facecrafter_core.faces.edit import express, express_emotion
 from facecrafter_core.faces.emotion import EMOTIONS, Emotion
 from facecrafter_core.faces.face import Pose
 from facecrafter_core.files import check_place
+from facecrafter_core.terminal import escape_unprintable
 from training.finder import Finder
 from training.loop import World, make_folder, one_sentence, save_sheet
 from training.people.directions import AIMS, FILE, SCORES, Directions, as_vector, style_inputs
@@ -42,6 +43,7 @@ from training.people.measure_directions import add_options, check_device, measur
 from training.people.reader import LEAST_SD, Reader, train_reader, unit
 from training.people.reader import SIDE as READER_SIDE
 from training.people.warp import warp_faces
+from training.ranges import EVERY
 
 FIT_SPREAD, AIM_SPREAD = 0.85, 0.8
 """Of the people behind the regression and the reader, and of those behind the aims (Maker.styles)."""
@@ -86,11 +88,12 @@ class Settings:
 
 
 def main() -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, default=FILE)
     add_options(parser)
     for field in fields(Settings):
-        parser.add_argument(f"--{field.name.replace('_', '-')}", type=int, default=field.default)
+        parser.add_argument(f"--{field.name.replace('_', '-')}", type=EVERY.of(int), default=field.default)
     args = parser.parse_args()
     with one_sentence():
         settings = Settings(**{field.name: getattr(args, field.name) for field in fields(Settings)})

@@ -38,9 +38,10 @@ from facecrafter_core.faces.emotion import EMOTIONS
 from facecrafter_core.faces.mask import face_mask
 from facecrafter_core.files import check_room, write_array, write_whole
 from facecrafter_core.studio import check_device
+from facecrafter_core.terminal import escape_unprintable
 from training.finder import Finder
 from training.loop import one_sentence
-from training.ranges import COUNT
+from training.ranges import COUNT, EVERY, Range
 
 from .generator import SIDE
 from .people import REASONS, Found, People
@@ -51,22 +52,19 @@ COLUMNS = ("person", "index", "yaw", "pitch", "roll", "valence", "arousal", *EMO
 
 @one_sentence()
 def main() -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--first", type=int, default=0, help="first identity number")
+    parser.add_argument("--first", type=EVERY.of(int), default=0, help="first identity number")
     parser.add_argument("--people", type=COUNT.of(int), default=100)
     parser.add_argument("--images-per-person", type=COUNT.of(int), default=8)
-    parser.add_argument("--size", type=COUNT.of(int), default=SIDE, help=f"side of the pictures, at most {SIDE}")
+    parser.add_argument("--size", type=Range(1, SIDE).of(int), default=SIDE, help=f"side of the pictures, at most {SIDE}")
     parser.add_argument("--processes", type=COUNT.of(int), default=os.cpu_count(), help="of MediaPipe")
     parser.add_argument("--people-per-file", type=COUNT.of(int), default=24)
     parser.add_argument("--batch", type=COUNT.of(int), default=32, help="pictures that the generator makes at a time")
-    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--seed", type=Range(0, 2**32 - 1).of(int), default=0)
     parser.add_argument("--device", help="cuda or cpu; the GPU, where there is one")
     args = parser.parse_args()
-    if args.first < 0 or args.seed < 0:
-        parser.error("--first and --seed are numbers from 0")
-    if args.size > SIDE:
-        parser.error(f"--size is at most {SIDE}, the side of the generator's pictures")
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
     if device == "cpu":

@@ -19,20 +19,23 @@ import torch
 from facecrafter_core.errors import FaceCrafterError
 from facecrafter_core.faces.dlib_resnet import DlibResNet
 from facecrafter_core.files import check_place
+from facecrafter_core.terminal import escape_unprintable
 from training.finder import Finder
 from training.loop import World, one_sentence, save_sheet
 from training.people.directions import AIMS, FILE, SCORES, Directions
 from training.people.generator import load_generator
 from training.people.maker import LOOK_SIDE, Found, Maker, reduce
+from training.ranges import COUNT
 
 SPREAD, SEED = 0.8, 10
 """Of the people who are looked at (Maker.styles)."""
 
 
 def main() -> None:
+    escape_unprintable()
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--directions", type=Path, default=FILE)
-    parser.add_argument("--people", type=int, default=40)
+    parser.add_argument("--people", type=COUNT.of(int), default=40)
     add_options(parser)
     args = parser.parse_args()
     with one_sentence():
@@ -54,7 +57,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """The options of commands that make people and look at them."""
     parser.add_argument("--sheet", type=Path, help="a JPEG: eight people, and each direction at strength 1 in a row below them")
     parser.add_argument("--generator", type=Path, help="folder of the generator's files, where they are in another place than fetch_generator's")
-    parser.add_argument("--processes", type=int, default=os.cpu_count(), help="that look for faces")
+    parser.add_argument("--processes", type=COUNT.of(int), default=os.cpu_count(), help="that look for faces")
     parser.add_argument("--device", choices=("auto", "cuda", "cpu"), default="auto")
 
 
