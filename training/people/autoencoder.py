@@ -236,9 +236,9 @@ def main() -> None:
     judge_optimizer = torch.optim.AdamW(judging, args.learning_rate / 2, betas=(0.5, 0.99), weight_decay=1e-4, fused=fused)
     average = Average(trained, 0.999)
     step, started = 0, time.perf_counter()
-    share = 0.0
+    share = seconds = 0.0
     while share < 1:
-        seconds = world.agree(time.perf_counter() - started) if step % 20 == 0 else seconds  # noqa: F821
+        seconds = world.agree(time.perf_counter() - started) if step % 20 == 0 else seconds
         share = (step + 1) / args.steps if args.steps else seconds / (args.minutes * 60)
         rate = args.learning_rate * min(1.0, (step + 1) / 200) * (1.0 if share < 0.6 else max(0.02, learning_rate(int(1000 * (share - 0.6) / 0.4), 1000, 1.0, 0)))
         for group in optimizer.param_groups:

@@ -5,7 +5,10 @@ It takes the rendered demo's place in facecrafter_core.diffusion.families when i
 
 from __future__ import annotations
 
-from facecrafter_core.control.config import ControlConfig, layer_widths
+from dataclasses import replace
+
+from facecrafter_core.control.config import DEMO as DEMO_CONTROL
+from facecrafter_core.control.config import layer_widths
 from facecrafter_core.diffusion.families import DEMO, Family
 
 WIDTHS = (64, 192, 256, 256)
@@ -33,13 +36,4 @@ PHOTO = Family(
     scheduler=DEMO.scheduler,
 )
 
-CONTROL = ControlConfig(
-    family="photo",
-    picture_size=256,
-    landmark_channels=(16, 32, 64, 64, 128, 128, 128),
-    landmark_strides=(2, 2, 2, 1, 2, 1, 1),
-    emotion_hidden=(64, 128),
-    emotion_tokens=8,
-    emotion_width=64,
-    layer_widths=layer_widths(WIDTHS),
-)
+CONTROL = replace(DEMO_CONTROL, family="photo", layer_widths=layer_widths(WIDTHS))

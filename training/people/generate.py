@@ -68,7 +68,7 @@ def main() -> None:
     device = args.device or ("cuda" if torch.cuda.is_available() else "cpu")
     check_device(device)
     if device == "cpu":
-        print("The generator runs on the CPU, which makes about one picture a second. A GPU makes some hundreds.")
+        print("The generator runs on the CPU, which takes seconds for each picture. A GPU makes hundreds a second.")
     finder = Finder(args.processes)
     try:
         generate(People.on(device, finder, args.seed, args.batch), args.out, args.first, args.people, args.images_per_person, args.size, args.people_per_file)
